@@ -51,6 +51,7 @@ def write(file: Path, *records: dict[str, Any]) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii", "cp1252"])
 @given(value=json_values)
 def test_json_is_text_that_a_person_reads_and_a_terminal_only_shows(encoding: str, value: Any) -> None:
@@ -67,6 +68,7 @@ def test_json_keeps_every_script_where_the_terminal_has_it() -> None:
     assert json_text(["👩"], io.TextIOWrapper(io.BytesIO(), encoding="ascii")) == r'["\ud83d\udc69"]'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment", [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}], ids=str
 )

@@ -38,6 +38,7 @@ VERBS = [
 HEAVY = ("ray", "torch", "vllm", "transformers", "deepspeed", "datasets", "rich")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -128,6 +129,7 @@ def test_an_iteration_without_the_ones_before_is_refused(
     assert "iteration 2 rests on pairs, which is not done: run iteration=1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["source.path", "heldout.path"])
 @pytest.mark.parametrize(("content", "said"), [("", "holds no"), ("{'a': 1}\n", "not JSON"), ('{"x": 1}\n', "no field")])
 def test_bad_rows_are_reported_before_anything_starts(
@@ -164,6 +166,7 @@ def test_help_has_one_line_per_verb_in_the_order_of_use(
     assert max(map(len, text.splitlines())) <= 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_a_verb_has_examples_that_parse(
     verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -232,6 +235,7 @@ def test_a_setting_before_the_file_is_not_taken_for_it(words: str, file: str, ou
     assert (read["file"], read["out"], "model=m" in read["conf"]) == (file, out, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [["--model", "m"], ["--model=m"], ["model=m"]])
 @pytest.mark.parametrize(("verb", "rest"), [("judge", ["f"]), ("eval", ["pairs:f"]), ("serve", []), ("calibrate", ["f"])])
 def test_a_model_is_named_alike_in_each_verb(verb: str, rest: list[str], named: list[str]) -> None:
@@ -253,6 +257,7 @@ def test_a_model_has_one_name(words: list[str], message: str) -> None:
         parse(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_a_shell_completes_verbs_and_prompts(shell: str) -> None:
     def completed(**environment: str) -> str:
@@ -272,6 +277,7 @@ def test_a_shell_completes_verbs_and_prompts(shell: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_completion_script_can_be_shown_and_installed(tmp_path: Path) -> None:
     environment = os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", "HOME": str(tmp_path)}
     shown = subprocess.run([*STJ, "--show-completion", "zsh"], env=environment, capture_output=True, text=True, check=True)
@@ -288,6 +294,7 @@ def raising(error: BaseException) -> Callable[..., None]:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
@@ -312,6 +319,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["plan", MINI])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "code", "message"), [(signal.SIGTERM, 143, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
 )
@@ -341,6 +349,7 @@ def test_a_signal_ends_a_verb_with_its_code_and_a_line(
     assert said == [f"stj: {message}{remedy}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_second_signal_ends_a_verb_at_once(signum: int, code: int) -> None:
     """The verb cleans up for a minute; the first signal's code stays, and its clean-up ends."""
@@ -367,6 +376,7 @@ def test_a_second_signal_ends_a_verb_at_once(signum: int, code: int) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", ["atexit.register(end)", "threading.Thread(target=end).start()"])
 def test_a_signal_once_a_verb_is_over_does_not_change_its_exit_code(moment: str, signum: int) -> None:
@@ -391,6 +401,7 @@ def test_a_signal_once_a_verb_is_over_does_not_change_its_exit_code(moment: str,
     assert (process.returncode, errors) == (2, "stj: no\n")
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_stops_a_verb_as_sigterm_does() -> None:
     """Standard output and standard error are the terminal that is closed: nothing can be written any more."""
     program = (
@@ -413,6 +424,7 @@ def test_a_closed_terminal_stops_a_verb_as_sigterm_does() -> None:
         assert process.wait(600) == 143
 
 
+@pytest.mark.slow
 def test_a_reader_that_closes_the_pipe_is_no_failure() -> None:
     status = subprocess.run(
         ["bash", "-c", f"{shlex.join([*STJ, 'status', MINI])} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True
@@ -420,6 +432,7 @@ def test_a_reader_that_closes_the_pipe_is_no_failure() -> None:
     assert (status.stdout, status.stderr) == ("0\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "redirect", "code", "message"),
     [
@@ -441,18 +454,21 @@ def test_streams_that_cannot_be_written_leave_the_code_as_it_is(
     assert (status.returncode, status.stderr) == (code, message)
 
 
+@pytest.mark.slow
 def test_a_file_opened_later_does_not_get_the_output_of_a_closed_stream(tmp_path: Path) -> None:
     program = f"from stj.cli import main; main(['nope']); open({str(tmp_path / 'file')!r}, 'w').fileno() > 2 or exit(3)"
     command = f"{shlex.join([sys.executable, '-c', program])} >&- 2>&-"
     assert subprocess.run(["bash", "-c", command]).returncode == 0
 
 
+@pytest.mark.slow
 def test_an_encoding_without_a_character_gets_its_code(tmp_path: Path) -> None:
     words = [*STJ, "run", MINI, "--dry-run", f"run_root={tmp_path}/数据"]
     status = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert (status.returncode, status.stdout.splitlines()[0]) == (0, f"run_root {tmp_path}/\\u6570\\u636e")
 
 
+@pytest.mark.slow
 def test_a_directory_that_was_deleted_is_named(tmp_path: Path) -> None:
     command = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && {shlex.join([*STJ, 'show', 'x'])}"
     environment = os.environ | {"PYTHONPATH": str(Path(MINI).resolve().parents[1])}
@@ -463,6 +479,7 @@ def test_a_directory_that_was_deleted_is_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_colours_and_a_pipe_plain_text(tmp_path: Path) -> None:
     words = [*STJ, "status", MINI, f"run_root={tmp_path}/run"]
     plain = subprocess.run(words, capture_output=True, text=True, check=True).stdout
@@ -483,6 +500,7 @@ def test_an_error_replaces_the_live_line_of_a_terminal(
         assert capsys.readouterr().err.startswith(f"{start}stj: No such command")
 
 
+@pytest.mark.slow
 def test_a_plan_fits_the_width_of_the_terminal() -> None:
     lines = on_terminal([*STJ, "plan", str(ROOT / "conf" / "paper.yaml")], columns=60, NO_COLOR="1").splitlines()
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
@@ -516,6 +534,7 @@ def test_status_of_a_config_as_json(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(states) == 10
 
 
+@pytest.mark.slow
 def test_help_needs_neither_ray_nor_torch() -> None:
     """The command line answers at once: nothing heavy is imported before a verb needs it."""
     code = (
@@ -538,6 +557,7 @@ def test_more_cpus_than_there_are_is_said_before_anything_starts(tmp_path: Path)
 WITH_PLACES = ("show", "status", "compare", "view", "annotate", "score --benchmark pairs", "winrate", "agree")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("words", WITH_PLACES)
 def test_a_place_that_holds_nothing_is_bad_input(

@@ -38,11 +38,13 @@ def faults_of(name: str, text: str, directory: Path) -> list[str]:
     return script_faults(name, text, directory) if name in SCRIPTS else list(faults(name, text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*RULES, *SCRIPTS])
 def test_a_file_keeps_all_rules(name: str, tmp_path: Path) -> None:
     assert faults_of(name, (CLUSTER / name).read_text(), tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "number"), PLANTED)
 def test_a_planted_fault_is_noticed(name: str, number: int, tmp_path: Path) -> None:
     text = (CLUSTER / name).read_text()
@@ -114,6 +116,7 @@ def test_kuberay_s_schema_accepts_the_rayjob_with_the_lines_for_efa() -> None:
     jsonschema.validate(yaml.safe_load((CLUSTER / "kuberay.yaml").read_text().replace("# EFA: ", "")), rayjob_schema())
 
 
+@pytest.mark.slow
 @NEEDS_CRD
 def test_kuberay_s_schema_finds_a_typo() -> None:
     job = yaml.safe_load((CLUSTER / "kuberay.yaml").read_text())
@@ -152,6 +155,7 @@ def test_every_package_of_the_cloud_s_list_is_missing_in_the_gpu_s_list() -> Non
     assert not cloud & gpu
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "cache"), [("/disk/stj", "/disk/stj/models"), ("", "~/.cache/stj/models")])
 def test_copies_of_models_go_where_the_variable_says(value: str, cache: str) -> None:
     code = "from stj.models.fetch import _CACHE, _LINKS; print(_CACHE); assert _LINKS.parent == _CACHE.parent"

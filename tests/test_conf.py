@@ -73,6 +73,7 @@ def test_the_configurations_are_there() -> None:
     assert [path.stem for path in HARDWARE] == sorted([*MACHINES, *NETWORKS])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RUNS, ids=name_of)
 def test_a_run_loads_and_its_models_fit(path: Path) -> None:
     assert plan(load([path])).fits
@@ -86,6 +87,7 @@ def test_a_model_loads_and_its_head_gives_command_and_cost(path: Path) -> None:
     assert "# Cost: " in head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", HARDWARE, ids=name_of)
 def test_a_machine_loads_over_a_run_that_fits_it(path: Path) -> None:
     run = {"laptop": "mini.yaml", "1x80gb": "small.yaml"}.get(path.stem, "paper.yaml")
@@ -100,6 +102,7 @@ def test_a_file_opens_with_its_command_and_its_cost(path: Path) -> None:
     assert "\n# Cost" in opening
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", [path for path in RUNS + HARDWARE if "mini" not in path.stem and path.stem != "laptop"], ids=name_of
 )
@@ -118,6 +121,7 @@ def planned_hours(config: Config) -> Any:
     return pytest.approx(hours, rel=0.015, abs=0.6)
 
 
+@pytest.mark.slow
 def test_the_costs_on_plain_machines_of_google_are_the_plan_s() -> None:
     text = " ".join((CONF.parent / "cluster" / "README.md").read_text().split())
     stated = re.search(
@@ -133,6 +137,7 @@ def test_the_costs_on_plain_machines_of_google_are_the_plan_s() -> None:
     assert tcpx == planned_hours(load([*files, CONF / "hardware" / "tcpx-1000.yaml"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RUNS + HARDWARE, ids=name_of)
 def test_a_file_holds_only_what_differs_from_the_defaults(path: Path) -> None:
     defaults = leaves(OmegaConf.to_container(OmegaConf.structured(Config)))
@@ -144,6 +149,7 @@ def test_a_file_holds_only_what_differs_from_the_defaults(path: Path) -> None:
     assert not {key for key in same if not key.startswith(tables.get(path.stem, ()))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_is_named_by_its_speed_in_gigabits_and_changes_nothing_else(name: str) -> None:
     machine = CONF / "hardware" / "8xh100-80.yaml"

@@ -41,6 +41,7 @@ def test_the_groups_of_settings_are_reached() -> None:
     assert {"Sampling", "PreferenceConfig", "VoteConfig", "Config", "UseConfig"} <= {group.__name__ for group in GROUPS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
 def test_every_setting_has_a_docstring_of_short_sentences(group: type) -> None:
     strings = docstrings(group)

@@ -124,6 +124,7 @@ def test_what_is_read_once_does_not_change_what_is_read_next() -> None:
     assert load([]) == Config()
 
 
+@pytest.mark.slow
 @FAST
 @given(SAFE_TEXT)
 @example("010")
@@ -134,6 +135,7 @@ def test_text_in_a_word_stays_as_it_is_written(text: str) -> None:
     assert load_use([], [f"model.path={text}"]).model.path == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ODD_TEXTS)
 def test_text_in_a_file_stays_as_it_is_written_if_yaml_can_hold_it_without_quotes(text: str) -> None:
     try:
@@ -152,6 +154,7 @@ def test_text_in_a_file_stays_as_it_is_written_if_yaml_can_hold_it_without_quote
             assert config.heldout.path == text
 
 
+@pytest.mark.slow
 @FAST
 @given(YAML_TEXT, YAML_TEXT)
 def test_what_a_yaml_library_writes_is_read_back(first: str, second: str) -> None:
@@ -203,6 +206,7 @@ def outcome(read: Callable[[], Config]) -> Config | str:
         return re.sub(r"^\S*conf\.yaml, line \d+: ", "", str(error))
 
 
+@pytest.mark.slow
 @FAST
 @given(st.sampled_from(sorted(LEAVES)), st.data())
 def test_a_file_and_a_word_agree_on_every_setting_and_config_json_reads_back_exactly(key: str, data: st.DataObject) -> None:
@@ -239,6 +243,7 @@ def test_a_key_may_be_flat_or_nested_and_mappings_may_be_merged() -> None:
     assert (merged.seed.path, merged.seed.dtype) == ("y", "float16")
 
 
+@pytest.mark.slow
 @given(
     path=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0$"), min_size=1).filter(str.strip),
     indent=st.sampled_from([None, 1, "\t"]),
@@ -256,6 +261,7 @@ def test_a_fault_of_json_has_the_line_of_the_file() -> None:
         read_file('{\n\t"run_root": "\u2028é",\n\t"train":\n\t{\n\t\t"lr": "fast"\n\t}\n}')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -302,6 +308,7 @@ def test_an_error_of_a_file_is_one_line_that_names_the_line(content: str, messag
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @FAST
 @given(
     st.binary(max_size=60)
@@ -330,6 +337,7 @@ def test_a_model_in_use_may_be_written_short_or_as_a_group(tmp_path: Path) -> No
         load_use([tmp_path / "conf.yaml"], ["model=m"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -411,6 +419,7 @@ def test_an_endpoint_replaces_the_path_of_earlier_layers_and_a_path_an_endpoint(
     assert load([], words).models.first_judge.label == "x at http://h/v1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -522,6 +531,7 @@ def test_what_is_wrong_with_a_list_is_told(word: str, reason: str) -> None:
         load([], [word])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["engine", "train"])
 @pytest.mark.parametrize("wanted", ["in()", "!!spot", "-spot", "in(a,!b)", "a b", "", "[a]", "{a: b}"])
 def test_a_place_that_ray_cannot_read_is_refused_with_its_label(group: str, wanted: str) -> None:

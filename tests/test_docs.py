@@ -85,6 +85,7 @@ def help_of(verb: str, helps: dict[str, str], capsys: pytest.CaptureFixture[str]
     return helps[verb]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "words"), COMMANDS, ids=[where for where, _ in COMMANDS])
 def test_commands_have_real_verbs_flags_and_settings(
     where: str,
@@ -140,6 +141,7 @@ def test_every_path_that_the_pages_name_exists() -> None:
     assert not missing
 
 
+@pytest.mark.slow
 def test_every_page_that_help_names_exists() -> None:
     named_pages = {page for text in texts_of_the_code() for page in re.findall(r"docs/[\w-]+\.md", text)}
     assert not [page for page in named_pages if not (ROOT / page).exists()]
@@ -181,6 +183,7 @@ def test_the_readme_s_tree_has_the_rooms_of_the_package() -> None:
     assert all((ROOT / "stj" / name).exists() for name in shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["troubleshooting.md", "clusters.md"])
 def test_tables_of_failures_quote_the_code(page: str) -> None:
     """A quoted error text, split where a value stands ("…"), is found in one string of the code, in order.
@@ -230,6 +233,7 @@ def settings_page() -> str:
     return settings.page()
 
 
+@pytest.mark.slow
 def test_the_settings_page_is_fresh() -> None:
     assert settings.PAGE.read_text() == settings_page(), f"docs/settings.md is not fresh: run `{settings.COMMAND}`"
 
@@ -239,6 +243,7 @@ def test_the_page_of_words_is_fresh() -> None:
     assert reading_results.PAGE.read_text() == reading_results.page(), stale
 
 
+@pytest.mark.slow
 def test_the_settings_page_has_every_setting_with_type_default_and_docstring() -> None:
     lines = list(settings.Reference("").lines(Config))
     at = lines.index('- <a id="judge-samples"></a>**`judge.samples`** · int · default `15`\\')
@@ -254,12 +259,14 @@ def test_the_settings_page_has_every_setting_with_type_default_and_docstring() -
     assert '- <a id="use-vote-votes"></a>**`vote.votes`** · int · default `1`\\' in use
 
 
+@pytest.mark.slow
 def test_the_settings_page_says_no_sentence_twice_in_a_row() -> None:
     paragraphs = [line for line in settings_page().splitlines() if line and not line.startswith(("-", "#"))]
     twice = [text for text in paragraphs for first, second in pairwise(text.split(". ")) if first == second.rstrip(".")]
     assert not twice
 
 
+@pytest.mark.slow
 def test_the_settings_page_is_the_same_for_every_installed_vllm() -> None:
     assert "`enforce_eager: true`" not in settings_page().partition("- **`engine`**")[2]
 

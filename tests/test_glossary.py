@@ -113,6 +113,7 @@ def test_the_live_lines_have_all_their_parts() -> None:
     assert len(list(live_parts())) == 8 + 9 + 3
 
 
+@pytest.mark.slow
 def test_the_walk_over_the_package_finds_its_columns_and_reasons() -> None:
     assert len(list(columns())) > 80
     assert {"toxic", "pair_identical", "answer_truncated", "near_duplicate"} <= {reason for _, reason in reasons()}

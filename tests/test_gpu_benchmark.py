@@ -84,6 +84,7 @@ def alive(process: int) -> bool:
     return Path(f"/proc/{process}").exists()
 
 
+@pytest.mark.slow
 def test_a_part_that_hangs_or_fails_keeps_its_figures_and_harms_no_other(tmp_path: Path) -> None:
     codes = {
         "full_8b": FIGURES + GRANDCHILD + STACK + 'put(\'{"a": 1}\\n{"b": 2}\\n{"cut\'); time.sleep(600)',
@@ -117,6 +118,7 @@ def test_what_a_part_leaves_running_ends_with_it(tmp_path: Path) -> None:
     assert not alive(result["raw"]["load"]["grandchild"])
 
 
+@pytest.mark.slow
 def test_parts_are_left_out_if_the_first_ones_took_all_the_time(tmp_path: Path) -> None:
     codes = {"engine": FIGURES + "time.sleep(600)", "load": FIGURES + "put('{\"a\": 1}\\n')"}
     result = result_of(tmp_path, codes, dict.fromkeys(codes, 600), soft=3)
@@ -124,6 +126,7 @@ def test_parts_are_left_out_if_the_first_ones_took_all_the_time(tmp_path: Path) 
     assert "load" not in result["raw"]
 
 
+@pytest.mark.slow
 def test_at_last_it_ends_with_all_that_it_has_measured(tmp_path: Path) -> None:
     """Even if ending a part takes longer than it should."""
     codes = {"engine": FIGURES + "put('{\"a\": 1}\\n')", "load": FIGURES + GRANDCHILD + "time.sleep(600)"}
@@ -246,6 +249,7 @@ gpu.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "written"), [([], True), (["--tiny"], False), (["bare"], False), (["--tiny", "bare"], False)]
 )
@@ -266,6 +270,7 @@ def test_a_checkout_that_cannot_be_written_loses_no_result(tmp_path: Path) -> No
     assert run.stderr == f"{kept} is not written (No such file or directory): copy {out}/gpu.json there\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "refused"), [([], True), (["bare", "full_8b"], True), (["bare"], False), (["--tiny"], False)]
 )
@@ -352,6 +357,7 @@ def test_steps_are_of_full_rows_and_no_example_is_twice_in_them(benchmarks: None
     assert len(set(chosen)) == len(chosen)
 
 
+@pytest.mark.slow
 def test_both_rules_meet_the_same_judgments(benchmarks: None) -> None:
     engine, sizes = importlib.import_module("gpu_engine"), importlib.import_module("gpu_sizes").sizes(tiny=False)
 
@@ -384,6 +390,7 @@ class Replaced(Exception):
     """In place of this process, another one begins."""
 
 
+@pytest.mark.slow
 def test_a_training_that_runs_out_of_memory_begins_again_with_fewer_layers(
     benchmarks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

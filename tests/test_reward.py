@@ -79,6 +79,7 @@ def test_position_bias_and_failed_pairs_give_no_reward() -> None:
         assert pairwise_reward(judge)(["endless"] * 2, ["xx", "x"]) == [0.0] * 2
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from("pqr"), st.integers(1, 9)), max_size=9))
 def test_rewards_of_a_group_sum_to_zero(asked: list[tuple[str, int]]) -> None:
     prompts, completions = [prompt for prompt, _ in asked], ["x" * size for _, size in asked]

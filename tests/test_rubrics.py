@@ -156,6 +156,7 @@ def changed(**changes: Any) -> str:
     return json.dumps({key: value for key, value in values.items() if value is not ...})
 
 
+@pytest.mark.slow
 @given(value=rubrics(), encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), wide=st.booleans())
 def test_a_rubric_written_as_yaml_reads_back_the_same(value: Rubric, encoding: str, wide: bool) -> None:
     text = yaml.safe_dump(as_values(value, int), allow_unicode=wide, sort_keys=False)
@@ -163,6 +164,7 @@ def test_a_rubric_written_as_yaml_reads_back_the_same(value: Rubric, encoding: s
     assert read(text.encode(encoding)) == value
 
 
+@pytest.mark.slow
 @given(
     value=rubrics(),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
@@ -175,6 +177,7 @@ def test_a_rubric_written_as_json_reads_back_the_same(value: Rubric, encoding: s
     assert read(text.encode(encoding), name) == value
 
 
+@pytest.mark.slow
 @given(rubrics())
 def test_a_packed_rubric_and_its_mapping_read_back_the_same(value: Rubric) -> None:
     assert rubric(value.packed, "rubric") == rubric(json.loads(json.dumps(value.packed)), "rubric") == value
@@ -192,6 +195,7 @@ def test_a_digest_is_of_all_but_the_name(value: Rubric) -> None:
     assert value.digest not in {other.digest for other in others}
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=80) | st.text(max_size=80).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_one_line_and_never_a_rubric(content: bytes) -> None:
     fault_of(content)
@@ -202,6 +206,7 @@ EDITS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.sampled_from([GOOD, json.dumps(yaml.safe_load(GOOD), indent="\t")]), st.data())
 def test_an_edited_file_is_a_whole_rubric_or_one_line(content: str, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 3))):
@@ -225,6 +230,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(key=st.sampled_from(["name", "criterion", "scale", "inputs", "points", "other"]), value=JSON)
 def test_any_value_is_read_as_it_stands_or_is_one_line(key: str, value: Any) -> None:
     """In a body of HTTP, in a file, and in a packed rubric."""
@@ -279,6 +285,7 @@ def test_a_rubric_without_a_name_has_that_of_its_file() -> None:
     assert read(changed(name=None), "a.json").name == "a"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "fault"),
     [

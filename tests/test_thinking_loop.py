@@ -304,6 +304,7 @@ def test_a_setting_says_whether_examples_hold_the_thoughts(setting: str, holds: 
     assert manifest["judged"]["truncated"] == 0  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_the_setting_is_in_the_key_of_the_examples_and_its_default_is_not(tmp_path: Path) -> None:
     def key(*overrides: str) -> str:
         return json.dumps(run_of(tmp_path, *overrides).iterations[0].examples.artifact.key)

@@ -139,6 +139,7 @@ def test_a_thought_is_written_as_the_prompt_requires(prompt: PromptThought, thou
     assert thought_behind(prompt, thought) == written
 
 
+@pytest.mark.slow
 @given(TEXTS, st.sampled_from(["none", "opened", "closed"]))
 def test_what_is_written_behind_a_prompt_is_read_back(output: str, prompt: PromptThought) -> None:
     reply = split_thought(output)

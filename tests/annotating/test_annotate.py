@@ -32,6 +32,7 @@ def label(url: str, number: int, name: str = "Ada") -> None:
         assert answer.status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "first"), [(signal.SIGINT, 0, ""), (signal.SIGTERM, 143, "stj: stopped by SIGTERM\n")]
 )
@@ -94,6 +95,7 @@ def test_the_labels_of_a_directory_have_its_name(tmp_path: Path, monkeypatch: py
             labels_path(".", out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [

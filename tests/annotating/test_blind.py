@@ -32,6 +32,7 @@ def seen_and_written(rows: Sequence[Mapping[str, object]]) -> tuple[list[str], s
         return [json.dumps(answer) for answer in sent], out.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @given(PAIRS, st.integers(0, 15))
 @example([["better", "a much longer and worse response"]], 1)
 def test_chosen_and_rejected_leave_no_trace(texts: list[list[str]], swapped: int) -> None:
@@ -44,6 +45,7 @@ def test_chosen_and_rejected_leave_no_trace(texts: list[list[str]], swapped: int
     assert seen_and_written(rows) == seen_and_written(others)
 
 
+@pytest.mark.slow
 @given(PAIRS, st.data())
 def test_a_label_in_the_file_of_pairs_leaves_no_trace(texts: list[list[str]], data: st.DataObject) -> None:
     plain = [{"instruction": "ask", "response_a": first, "response_b": second} for first, second in texts]

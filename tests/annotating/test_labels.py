@@ -110,6 +110,7 @@ def test_nothing_is_written_after_the_end(pairs: Path, out: Path) -> None:
     assert out.read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_several_processes_fill_one_file(tmp_path: Path, out: Path) -> None:
     """Each as soon as it can; no line is torn, lost or doubled."""
     pairs = write_pairs(tmp_path / "pairs.jsonl", [open_pair(n, response_a="long " * 2000) for n in range(10)])
@@ -220,6 +221,7 @@ def test_a_lock_that_is_never_given_up_is_one_line(pairs: Path, out: Path, monke
     assert len(lines_of(out)) == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_whole_lines(pairs: Path, out: Path) -> None:
     """A limit on the size of files fails as a full disk does: after a part of the line."""
     label_file(pairs, out).put("Ada", blind(pairs)[0], "A", None)

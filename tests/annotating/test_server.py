@@ -151,6 +151,7 @@ def test_a_body_that_is_none(server: AnnotateServer, body: bytes) -> None:
     assert request(server, "/label.json", body)[0].status == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

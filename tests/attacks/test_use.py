@@ -74,6 +74,7 @@ def test_hostile_answers_are_attacked_or_left_alone(chosen: str, rejected: str, 
         assert changed is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 @pytest.mark.parametrize("text", ["word " * 20_000, "x" * 100_000, " " * 99_999 + "x", "a. " * 33_000, "\n" * 99_999 + "x"])
 def test_a_long_answer_is_attacked_in_no_time(attack: Attack, text: str) -> None:
@@ -144,6 +145,7 @@ def test_a_share_of_the_training_pairs_is_attacked_with_every_attack_in_turn() -
     assert all(few == many for few, many in zip(drawn, more, strict=True) if few.attack)  # a higher share only adds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", ["card", "training"])
 def test_the_identity_changes_with_every_word_of_its_set_alone(changed: WordSet) -> None:
     before = {word_set: attacks_identity(word_set) for word_set in ("card", "training")}

@@ -24,6 +24,7 @@ LEARNED = [example(row) for row in ROWS[:4]]
 MODEL = "iteration_2/model"
 
 
+@pytest.mark.slow
 def test_a_run_without_a_fault_has_no_violation(run: Path, made: Path) -> None:
     assert violations(run, made, SOURCE) == []
 
@@ -104,6 +105,7 @@ PLANTED: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.long] if place % 4 else []) for place, name in enumerate(PLANTED)]
 )
@@ -114,6 +116,7 @@ def test_what_is_planted_is_found(name: str, run: Path, made: Path) -> None:
     assert any(line in violation for violation in found), found
 
 
+@pytest.mark.slow
 def test_a_model_that_matches_its_digests_and_is_not_the_undisturbed_one_is_found(run: Path, made: Path) -> None:
     change_byte(run)
     digest = asdict(FileDigest.of_file(run / MODEL / "model.safetensors"))

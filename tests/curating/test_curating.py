@@ -43,6 +43,7 @@ def purity(labels: np.ndarray, of: Indices) -> float:
     return float(sum(np.bincount(of[labels == number]).max() for number in range(labels.max() + 1)) / len(of))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CurateConfig(clustering="kmeans", clusters=8), CurateConfig(clustering="hdbscan")])
 def test_clusters_are_the_centres_of_a_sorted_source_numbered_by_size_and_the_same_again(config: CurateConfig) -> None:
     vectors, of = blobs(12_000, 8)
@@ -126,6 +127,7 @@ def plain_duplicates(vectors: Vectors, threshold: float) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @given(st.integers(0, 400), st.sampled_from([0.5, 0.8, 0.95, 1.0]), st.integers(0, 5), st.sampled_from([3, 7, 64]))
 def test_near_duplicates_follow_the_rule_in_any_blocks(count: int, threshold: float, seed: int, block: int) -> None:
     vectors, _ = blobs(count, 9, dimensions=6, seed=seed)
@@ -143,6 +145,7 @@ def test_equal_vectors_reach_a_threshold_of_1() -> None:
     assert found.tolist() == [NONE] * 50 + list(range(50))
 
 
+@pytest.mark.slow
 def test_planted_near_duplicates_are_found_in_cells_too() -> None:
     vectors, _ = blobs(24_000, 40, dimensions=64, noise=1.0)
     draw = np.random.default_rng(1)

@@ -37,6 +37,7 @@ def test_it_loads_without_any_network(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "wordllama" not in sys.modules  # its import sets up logging, and its loader asks the hub
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -162,6 +163,7 @@ def test_a_directory_is_made_absolute_and_other_names_stay(tmp_path: Path, monke
     assert absolute_embedding("org/model") == "org/model"
 
 
+@pytest.mark.slow
 def test_a_sentence_transformers_model_of_the_same_vectors_gives_the_same_vectors(tmp_path: Path) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
     modules = pytest.importorskip("sentence_transformers.sentence_transformer.modules")

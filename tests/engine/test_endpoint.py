@@ -88,6 +88,7 @@ def test_log_probabilities_are_asked_for_and_read() -> None:
     assert choices == [{"[[": 1}, {"A": pytest.approx(0.7), "B": pytest.approx(0.2)}, {"]]": 0, "x": 1}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "logprobs",
     [
@@ -128,6 +129,7 @@ def test_an_answer_without_text_needs_no_log_probabilities() -> None:
     assert completion.finish_reason == "length"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bad",
     [
@@ -240,6 +242,7 @@ def test_refusals_and_cut_answers_are_data(reply: Reply, completion: tuple[str, 
     assert answer.refused == (completion[1] in ("refusal", "content_filter"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "usage",
     [
@@ -377,6 +380,7 @@ def test_a_model_that_wants_max_completion_tokens_gets_it_from_then_on() -> None
     assert "temperature" not in server.requests[0]
 
 
+@pytest.mark.slow
 def test_requests_at_once_and_in_a_minute_are_limited_retries_included() -> None:
     def answer(body: dict[str, Any], number: int) -> Reply:
         reply = refused(500, "oops") if number % 2 else said("4")

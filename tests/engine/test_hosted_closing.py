@@ -183,6 +183,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closes", ["before", "while it starts", "afterwards"])
 def test_a_process_that_starts_an_engine_ends_with_its_connection(closes: str) -> None:
     ours, theirs = socket.socketpair()

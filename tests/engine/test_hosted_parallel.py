@@ -171,6 +171,7 @@ def read() -> Iterator[Row]:
     return (make_row(i, QUESTIONS[i % 10][0].content) for i in range(200))
 
 
+@pytest.mark.long
 def test_a_pass_goes_on_after_a_worker_of_its_engine_is_killed(
     mark: str, alone: list[Completion], ray_local: None, tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_longest_names_and_numbers_still_fit(tmp_path: Path, run: Output) -> Non
     assert max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_many_groups_and_annotators_are_only_in_the_json(tmp_path: Path, run: Output) -> None:
     labels = [
         {"id": n, "subset": f"s{n % 41}", "annotators": {f"ann{n % 50}": "A", f"ann{(n + 1) % 50}": "AB"[n % 2]}}
@@ -243,6 +244,7 @@ def test_out_can_be_read_again(files: list[str], tmp_path: Path, run: Output) ->
     assert all(share is None or 1 / 3 < share <= 1 for share in posterior)
 
 
+@pytest.mark.slow
 def test_out_is_whole_or_not_there(files: list[str], tmp_path: Path) -> None:
     """The system refuses to write more than 1,000 bytes to a file."""
     out = tmp_path / "labelled.jsonl"
@@ -266,6 +268,7 @@ def test_out_may_be_a_link(files: list[str], tmp_path: Path, run: Output) -> Non
     assert len((tmp_path / "real.jsonl").read_text().splitlines()) == 19
 
 
+@pytest.mark.slow
 def test_out_may_be_a_pipe(files: list[str]) -> None:
     words = [sys.executable, "-m", "stj.cli", "agree", *files, "--json", "--out", "/dev/stderr"]
     ran = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
@@ -286,6 +289,7 @@ def test_labels_without_texts_are_no_pairs_and_said_so(tmp_path: Path, run: Outp
     }
 
 
+@pytest.mark.slow
 def test_it_needs_neither_ray_nor_torch(files: list[str]) -> None:
     code = (
         "import sys; from stj.cli import main\n"
@@ -306,6 +310,7 @@ def test_xstest_s_two_annotators(test_data: Path, run: Output) -> None:
     assert {group["pairs"] for group in record["groups"].values()} == {25}
 
 
+@pytest.mark.slow
 def test_mt_bench_s_people(test_data: Path, run: Output) -> None:
     """The paper's Table 5 has 63% for people with each other, ties included, for the first turn of all questions."""
     file = str(test_data / "mtbench_human_odd" / "human.jsonl")

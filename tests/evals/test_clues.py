@@ -55,6 +55,7 @@ def pairs_with(count: int, seed: int = 1, **planted: float) -> list[AnswerPair]:
     return pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feature", ["length", "markdown", "refusals", "language", "words"])
 def test_a_planted_clue_is_found_with_its_share_and_the_others_are_not(feature: str) -> None:
     for share in (0.5, 0.8):
@@ -76,6 +77,7 @@ def test_a_rule_tells_below_chance_too_and_what_was_learned_does_not() -> None:
     assert not replace(rule, ci95=(0.4, 0.6)).tells
 
 
+@pytest.mark.slow
 def test_without_any_clue_nothing_tells() -> None:
     telling = [clue.name for seed in range(5) for clue in clues_of(pairs_with(400, seed=seed)).clues if clue.tells]
     assert len(telling) <= 4  # of 5 x 7 intervals of 95%, about 2 leave out the truth
@@ -93,6 +95,7 @@ def test_an_opening_tells_and_is_learned_on_other_instructions() -> None:
     assert named(clues_of(alone), "opening").accuracy == 0.5  # what an instruction alone has cannot be learned from others
 
 
+@pytest.mark.slow
 def test_pairs_of_one_instruction_are_never_on_both_sides_of_a_fold() -> None:
     """Each instruction has its own word on the better side: pairs of it would give each other away."""
     rng = random.Random(5)
@@ -109,6 +112,7 @@ def test_pairs_of_one_instruction_are_never_on_both_sides_of_a_fold() -> None:
     assert wide[1] - wide[0] == pytest.approx(narrow[1] - narrow[0], rel=0.05)  # copies make no interval narrower
 
 
+@pytest.mark.slow
 def test_the_order_of_arrival_and_pairs_beyond_the_sample_change_nothing() -> None:
     pairs = pairs_with(500, length=0.7, words=0.6)
     assert clues_of(pairs) == clues_of(pairs[::-1])

@@ -43,6 +43,7 @@ def evaluation(folder: Path, right: str, data: Path, *, task: str = "pairs", ids
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_case_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ten shared pairs: A alone right on one, B alone on five; accuracies 50% and 75%."""
     data = tmp_path / "pairs.jsonl"
@@ -63,6 +64,7 @@ def test_a_case_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "pairs: too few to tell: only a difference above 27.1 points would show" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("right_a", "right_b", "conclusion"),
     [
@@ -147,6 +149,7 @@ def test_runs_that_cannot_be_compared_are_one_line(tmp_path: Path, capsys: pytes
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -80,6 +80,7 @@ def test_any_text_has_an_answer(text: str, verdict: str | None) -> None:
     assert sentence is None or verdict is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", [" ", "(", "so ", "! ", "a\n", "Assistant A is ", "better, ", "while ", "*", "[[A]] ", "very ly "]
 )
@@ -100,6 +101,7 @@ def recorded() -> Iterator[tuple[str, Verdict | None]]:
                 yield text, parse(text, FIVE_WAY, "distinct")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA, reason="STJ_TEST_DATA is not set")
 def test_recorded_judgments() -> None:
     """A statement agrees with its verdict in all 949 of 1,950 judgments that make one: none was read wrongly."""

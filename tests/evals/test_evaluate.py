@@ -89,6 +89,7 @@ def test_votes_are_sampled_as_the_paper_does(pair: Row) -> None:
     assert {(sampling.temperature, sampling.top_p) for sampling in asked} == {(0.7, 0.9)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_votes_that_stop_give_the_scores_of_all_votes_and_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -161,6 +162,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluating, "_judge", run)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_several_benchmarks_are_one_artifact_with_every_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     records = [
@@ -187,6 +189,7 @@ def test_several_benchmarks_are_one_artifact_with_every_score(tmp_path: Path, ca
     assert "judgebench, paper parser" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_human_votes_and_ties_are_scored_from_the_judgments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The judge prefers the longer answer, alpaca's; two of three experts agree. It rates both rows of Ties by length."""
@@ -230,6 +233,7 @@ def test_a_reference_answer_is_shown_in_both_orders_with_every_prompt(votes: int
                 assert "You will be given a reference answer" in messages[0].content
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_mtbench_says_loudly_which_reference_answers_were_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     conversations = {"conversation_a": talk("short"), "conversation_b": talk("longer")}
@@ -250,6 +254,7 @@ def test_mtbench_says_loudly_which_reference_answers_were_missing(tmp_path: Path
             file.write(json.dumps({"question_id": number, "choices": [{"turns": ["r1", "r2"]}]}) + "\n")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_four_answers_are_never_said_to_be_asked_about_in_the_words_for_two(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -267,6 +272,7 @@ def test_four_answers_are_never_said_to_be_asked_about_in_the_words_for_two(
         assert capsys.readouterr().out.count(f"NOT ASKED WITH prompt={prompt}") == notes
 
 
+@pytest.mark.slow
 def test_a_prompt_that_does_not_fit_in_the_context_is_refused_at_the_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,6 +286,7 @@ def test_a_prompt_that_does_not_fit_in_the_context_is_refused_at_the_start(
     assert "cannot hold judgments of given pairs: the prompt takes" in line
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_unjudged_rows_are_reported_and_officially_have_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Four pairs: one is too long, one fails, one has equal answers, which RewardBench judges like any other pair.
@@ -306,6 +313,7 @@ def test_unjudged_rows_are_reported_and_officially_have_no_verdict(tmp_path: Pat
     assert (micro["examples"], micro["accuracy"], micro["official"]) == (2, 0.75, (1 + 0.5 + 0.5 + 0.5) / 4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_a_benchmark_that_cannot_be_scored_leaves_the_others_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     alone = {"id": "ref:0", "prompt": "?", "chosen": ["12345678"], "rejected": ["1"], "subset": "Ties"}
@@ -325,6 +333,7 @@ def test_a_benchmark_that_cannot_be_scored_leaves_the_others_scored(tmp_path: Pa
     assert capsys.readouterr().out.startswith("pairs: ")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 @pytest.mark.parametrize(("limit", "part"), [(2, "first 2 of 3"), (3, None), (4, None)])
 def test_a_limit_never_shortens_a_benchmark_silently(
@@ -342,6 +351,7 @@ def test_a_limit_never_shortens_a_benchmark_silently(
     assert (scores["rows"], scores.get("part")) == (min(limit, 3), part)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 @pytest.mark.parametrize(("name", "part"), [("rewardbench", "first 2 of 2,985"), ("mtbench", "first 2")])
 def test_a_limit_on_the_hub_names_the_published_size_if_it_is_known(
@@ -360,6 +370,7 @@ def test_a_limit_on_the_hub_names_the_published_size_if_it_is_known(
     assert f"{name} ({part}), paper parser" in printed.err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_pairs_can_be_judged_in_a_published_judges_own_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = "<Q>{instruction}</Q>\nThe Start of Assistant A's Answer]\n{response A}\n[The End of Assistant A's Answer]\n"
@@ -387,6 +398,7 @@ def test_pairs_can_be_judged_in_a_published_judges_own_words(tmp_path: Path, cap
     assert "name the format of its verdicts with prompt_format" in line
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_a_judge_that_does_not_write_in_the_format_of_its_prompt_is_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -406,6 +418,7 @@ def test_a_judge_that_does_not_write_in_the_format_of_its_prompt_is_warned_of(
     assert scores["distinct"]["judged"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_ray")
 def test_pairs_can_be_judged_with_another_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Both parsers read that prompt's verdicts. It is another evaluation, which can be compared with the first."""
@@ -438,6 +451,7 @@ def talk(answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

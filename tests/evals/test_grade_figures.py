@@ -79,6 +79,7 @@ def test_a_resample_is_a_weight_for_each_row(rows: list[Graded], seed: int) -> N
             assert weighted(name, sample, np.array([counts], dtype=float))[0] == pytest.approx(value, abs=1e-9)
 
 
+@pytest.mark.slow
 @given(ROWS, st.randoms())
 def test_the_order_of_rows_changes_nothing(rows: list[Graded], chance: random.Random) -> None:
     shuffled = chance.sample(rows, len(rows))
@@ -159,6 +160,7 @@ def test_all_right_of_few_is_no_certainty() -> None:
         assert ends == pytest.approx((0.478, 1), abs=0.001)
 
 
+@pytest.mark.slow
 def test_many_different_rows_take_seconds_and_little_memory() -> None:
     chance = np.random.default_rng(0)
     rows = [Graded(float(a), float(a + b)) for a, b in chance.normal(size=(5_000, 2))]

@@ -66,6 +66,7 @@ def test_gpt4_against_itself_on_prometheus_vicuna_set(test_data: Path, tmp_path:
     assert all(low < overall[name] < high for name, (low, high) in overall["ci95"].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("style", "form"),
     [
@@ -215,6 +216,7 @@ def test_votes_and_errors_say_why_there_is_no_score(tmp_path: Path) -> None:
     assert record["warning"] == "1 of 11 grades are votes without a score"
 
 
+@pytest.mark.slow
 def test_a_real_published_set_with_a_judges_scores(test_data: Path, tmp_path: Path) -> None:
     rows = json.loads((test_data / "prometheus_vicuna" / "vicuna_eval.json").read_text())
     record = scored(tmp_path / "grades.jsonl", [row | {"score": row["gpt4_score"][0]} for row in rows])
@@ -235,6 +237,7 @@ def test_csv_and_json_are_read_like_jsonl(tmp_path: Path) -> None:
     assert from_csv["unjudged_by_reason"] == {"not asked": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -268,6 +271,7 @@ def test_a_row_that_is_no_grade_is_one_line(
     assert "line 11" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "command", "message"),
     [

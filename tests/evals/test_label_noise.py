@@ -84,6 +84,7 @@ def llmbar(folder: Path, *names: str) -> Floats:
     return np.array(columns, dtype=np.float64).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("judges", "least"),
     [

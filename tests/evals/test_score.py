@@ -36,6 +36,7 @@ def recorded(file: Path, count: int) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_ten_thousand_judgments_in_seconds_without_ray_torch_or_vllm(tmp_path: Path) -> None:
     """By all parsers, in a fresh process. With imports about 230 units, 2 s on a core of 2024."""
     file = recorded(tmp_path / "judged.jsonl", 10_000)

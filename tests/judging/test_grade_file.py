@@ -116,6 +116,7 @@ def test_a_stopped_command_resumes_and_a_finished_one_asks_nothing(here: Path, c
     assert lines(Path("again.jsonl").read_text()) == results
 
 
+@pytest.mark.slow
 def test_a_changed_response_rubric_or_reference_is_graded_anew(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A grade is never used for another response, rubric or reference."""
     same = [answer("four", id=f"same-{number}") for number in range(3)]

@@ -79,6 +79,7 @@ def test_every_row_is_a_line_of_json(here: Path, capsys: pytest.CaptureFixture[s
     assert results[2]["error"] == "prompt_too_long: prompt of 9 tokens, context of 8 tokens"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ties", "accuracy"), [("skip", 1.0), ("count", 0.75), ("half", 0.875)])
 def test_a_file_of_other_fields_with_ties_and_subsets(
     here: Path, ties: str, accuracy: float, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -106,6 +107,7 @@ def test_a_file_of_other_fields_with_ties_and_subsets(
     assert "no field 'instruction'; the fields there are 'q', 'l', 'r', 'better', 'part'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_edited_file_is_judged_only_where_it_changed(
     here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -123,6 +125,7 @@ def test_an_edited_file_is_judged_only_where_it_changed(
     assert "pairs.jsonl has changed: 2 finished rows are kept, 1 is gone or changed, and 2 are to be asked" in caplog.text
 
 
+@pytest.mark.slow
 def test_another_file_of_the_same_name_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["judge", str(here / "pairs.jsonl"), f"model={SEED_MODEL}"]
     write(here / "pairs.jsonl", pair("one", "xx", "x"), pair("two", "xx", "x"))
@@ -176,6 +179,7 @@ def test_a_ray_job_that_would_lose_its_results_is_refused(
     assert "run_root=runs/judge/pairs is relative" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_votes_that_stop_are_counted_for_each_result_and_in_all(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(
         here / "pairs.jsonl", pair("one", "xx", "x"), pair("two", "x", "xx") | {"winner": "B"}, pair("FAIL", "xx", "x")
@@ -209,6 +213,7 @@ def test_overwriting_removes_only_the_judged_rows(here: Path) -> None:
     assert {"pairs.jsonl", "notes.txt", "driver.lock", "agreement.json", "judge_1"} <= {path.name for path in here.iterdir()}
 
 
+@pytest.mark.slow
 def test_prompts_are_compared_and_scored(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [pair(f"q{i}", "xx", "x", winner="B" if i < 2 else "A") for i in range(8)] + [pair("open", "x", "xx", winner=None)]
     file = write(here / "pairs.jsonl", *rows)
@@ -234,6 +239,7 @@ def own_prompt(file: Path) -> str:
     return str(file)
 
 
+@pytest.mark.slow
 def test_prompts_in_files_are_asked_in_their_own_words(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The file may lie elsewhere at the second start; another format of its verdicts is another prompt."""
     file = write(here / "pairs.jsonl", pair("one", "xx", "x"), pair("two", "x", "xx"))
@@ -277,6 +283,7 @@ def test_a_jury_of_models_is_compared(here: Path, capsys: pytest.CaptureFixture[
     assert f"Krippendorff's alpha of 2 jurors: {nothing}" in printed.err
 
 
+@pytest.mark.slow
 def test_results_are_scored_and_compared_as_they_are(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The file names better responses in several ways; ids repeat in subsets; one pair fails, of one nothing is known."""
     asked = {"prompt": "\u6570", "chosen": "xx", "rejected": "x", "id": "1"}

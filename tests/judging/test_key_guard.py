@@ -57,6 +57,7 @@ def statuses(app: Any, asked: Sequence[tuple[str, str]], headers: dict[str, str]
     return asyncio.run(ask())
 
 
+@pytest.mark.slow
 def test_no_route_of_vllms_server_answers_without_the_key(app: FastAPI) -> None:
     paths = [path for path in paths_of(app) if path not in ("/health", "/%68ealth")]
     assert {"/invocations", "/tokenize", "/metrics", "/docs", "/openapi.json", "/v1/judge", "/collective_rpc"} <= set(paths)
@@ -73,6 +74,7 @@ def test_a_wrong_key_is_none(app: FastAPI, given: str) -> None:
     assert {status for _, _, status in answers} == {401}
 
 
+@pytest.mark.slow
 def test_the_key_opens_the_routes_and_health_is_open(app: FastAPI) -> None:
     answers = statuses(
         app, [("GET", path) for path in ("/docs", "/openapi.json", "/metrics", "/version")], {"Authorization": f"bearer {KEY}"}

@@ -124,6 +124,7 @@ WORLDS: Mapping[str, tuple[int, tuple[float, ...]]] = {
 """Votes in each order, and the share of errors at each confidence above a half, rising."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("pairs", [60, 400])
 def test_the_risk_is_kept_in_nine_of_ten_calibrations_whatever_the_judge(world: str, pairs: int) -> None:

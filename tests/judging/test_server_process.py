@@ -63,11 +63,13 @@ def test_ctrl_c_ends_the_server(ctrl_c: None) -> None:
     assert code == 130
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_hear_a_stop_is_killed_after_a_while() -> None:
     code, printed = served(STARTED + DEAF + READY, lambda process, _: process.terminate(), stopping_s=0.5)
     assert (code, printed) == (143, "stj: stopped by SIGTERM\n")
 
 
+@pytest.mark.slow
 def test_a_second_stop_waits_for_nothing() -> None:
     def twice(process: "subprocess.Popen[str]", server_id: int) -> None:
         process.terminate()
@@ -79,23 +81,27 @@ def test_a_second_stop_waits_for_nothing() -> None:
     assert (code, printed) == (143, "\nstj: ended at once by SIGTERM\n")
 
 
+@pytest.mark.slow
 def test_a_killed_command_leaves_no_server() -> None:
     code, _ = served(STARTED + DEAF + READY, lambda process, _: process.kill())
     assert code == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_is_an_error_that_names_the_signal() -> None:
     code, printed = served(STARTED + READY, lambda _, server_id: os.kill(server_id, signal.SIGKILL))
     assert (code, printed.count("\n")) == (1, 1)
     assert "SIGKILL" in printed
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_is_an_error_with_its_exit_code() -> None:
     code, printed = served(STARTED + FAILS + READY, lambda _, server_id: os.kill(server_id, signal.SIGUSR1))
     assert (code, printed.count("\n")) == (1, 1)
     assert "exit code 3" in printed
 
 
+@pytest.mark.slow
 def test_a_server_that_somebody_else_ends_in_order_ends_the_command_without_an_error() -> None:
     code, printed = served(STARTED + ORDERLY + READY, lambda _, server_id: os.kill(server_id, signal.SIGTERM))
     assert (code, printed) == (0, "")

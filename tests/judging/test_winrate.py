@@ -117,6 +117,7 @@ def test_a_corrected_rate_is_in_its_interval_and_mirrors_if_the_systems_change_p
     assert mirrored.ci95 == pytest.approx((1 - rate.ci95[1], 1 - rate.ci95[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize(("right", "tied"), [(0.95, 0.02), (0.75, 0.15)])
 @pytest.mark.parametrize("truth", [0.02, 0.3, 0.5, 0.9])

@@ -88,6 +88,7 @@ def test_every_data_set_is_named_once() -> None:
     assert {BENCHMARKS[name].hub for name in names} == {benchmark.hub for benchmark in BENCHMARKS.values()} - {()}
 
 
+@pytest.mark.slow
 def test_what_is_in_the_cache_is_kept_out_and_the_rest_is_named(cache: Path, config: Callable[..., Config]) -> None:
     run = Run(config())
     [place] = kept_out(run.config)
@@ -103,6 +104,7 @@ def test_what_is_in_the_cache_is_kept_out_and_the_rest_is_named(cache: Path, con
     assert Run(run.config).config.source == run.config.source
 
 
+@pytest.mark.slow
 def test_the_doctor_looks_into_the_cache(
     cache: Path, config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +134,7 @@ def test_a_damaged_copy_is_refused(cache: Path, config: Callable[..., Config]) -
     assert "test.jsonl, line 1, column 8: not JSON" in refused.words
 
 
+@pytest.mark.slow
 def test_an_empty_cache_is_refused(
     cache: Path, config: Callable[..., Config], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +148,7 @@ def test_an_empty_cache_is_refused(
     assert capsys.readouterr().err.startswith("stj: source.keep_out=all: none of the")
 
 
+@pytest.mark.slow
 def test_keys_of_other_runs_are_as_they_were(cache: Path, config: Callable[..., Config]) -> None:
     plain, every = Run(config("source.keep_out=[]")), Run(config())
     for before, after in zip(plain.phases[:2], every.phases[:2], strict=True):
@@ -152,6 +156,7 @@ def test_keys_of_other_runs_are_as_they_were(cache: Path, config: Callable[..., 
         assert before.artifact.key != after.artifact.key
 
 
+@pytest.mark.slow
 def test_a_run_drops_instructions_and_answers_and_says_what_it_did_not_read(
     cache: Path, config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -174,6 +179,7 @@ def test_a_run_drops_instructions_and_answers_and_says_what_it_did_not_read(
     assert read_run_config(Folder.at(tmp_path / "run")).source.keep_out[0] == "all"
 
 
+@pytest.mark.slow
 def test_an_answer_that_a_model_took_from_a_benchmark_is_not_learned(
     cache: Path, config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_benchmark_makes_nothing_else_stale(tmp_path: Path, pairs: str) -> Non
     assert {name for name in changed if changed[name] != with_pairs[name]} == {f"benchmarks_{k}/pairs" for k in range(3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", ["judge.parser=strict", "heldout.decoding.max_tokens=99", "models.seed.max_model_len=999"])
 def test_what_changes_the_judgments_of_a_benchmark_is_in_its_key(tmp_path: Path, pairs: str, override: str) -> None:
     words = [f"benchmarks=[{pairs}]"]
@@ -100,6 +101,7 @@ def test_a_benchmark_is_judged_whole(tmp_path: Path, pairs: str) -> None:
     assert sum(1 for _ in phase.ref.rows(None)) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -120,6 +122,7 @@ def test_bad_words_are_one_line(tmp_path: Path, words: str, message: str, capsys
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_check_before_a_run_reads_each_file_whole(tmp_path: Path, pairs: str) -> None:
     good = config(tmp_path, f"benchmarks=[{pairs},rewardbench]")
     [finding] = [finding for finding in input_findings(good, hub=False) if finding.subject == "benchmarks"]
@@ -188,6 +191,7 @@ def measured(tmp_path: Path, pairs: str) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_the_report_compares_each_judge_with_the_one_before_and_with_m_0(measured: Run) -> None:
     first, second, third = RunSummary.of(measured).judges
     report = third.benchmarks["pairs"]
@@ -205,6 +209,7 @@ def test_the_report_compares_each_judge_with_the_one_before_and_with_m_0(measure
     assert second.heldout is None
 
 
+@pytest.mark.slow
 def test_the_comparisons_are_those_of_stj_compare(measured: Run) -> None:
     third = RunSummary.of(measured).judges[2]
     folders = [f"{measured.folder.uri}/benchmarks_{judge}/pairs" for judge in (1, 2)]
@@ -225,6 +230,7 @@ def test_the_tables_fit_and_the_page_shows_the_comparisons(measured: Run) -> Non
         assert words in page
 
 
+@pytest.mark.slow
 def test_what_cannot_be_scored_has_its_reason_in_the_report(measured: Run) -> None:
     phase = measured.benchmark_phases(0)[0]
     phase.artifact.folder.remove()
@@ -238,6 +244,7 @@ def test_what_cannot_be_scored_has_its_reason_in_the_report(measured: Run) -> No
     assert "not scored: " in html({}, [first, second])
 
 
+@pytest.mark.slow
 def test_a_benchmark_whose_judgments_hold_no_verdict_is_not_a_silent_zero(measured: Run) -> None:
     phase = measured.benchmark_phases(0)[0]
     phase.artifact.folder.remove()

@@ -37,6 +37,7 @@ def chosen(tmp_path: Path, *words: str, count: int = 320) -> tuple[Run, list[Exa
     return run, selected(run, "iteration_1/examples")
 
 
+@pytest.mark.slow
 def test_only_pairs_within_the_bounds_are_learned_and_the_others_are_counted(tmp_path: Path) -> None:
     run, examples = chosen(tmp_path, "select.disagreement={low: 0.5, high: 0.75}")
     assert set(map(share_of, examples)) == {0.5, 0.75}
@@ -47,6 +48,7 @@ def test_only_pairs_within_the_bounds_are_learned_and_the_others_are_counted(tmp
     assert all(example.difficulty is None for example in examples)
 
 
+@pytest.mark.slow
 def test_a_lot_keeps_more_of_the_pairs_nearer_to_one_half(tmp_path: Path) -> None:
     _, examples = chosen(tmp_path, "select.disagreement.weighted=true", count=960)
     kept = Counter(map(share_of, examples))
@@ -98,6 +100,7 @@ def test_bounds_include_their_ends_and_a_pair_without_samples_stays(outcome: str
     assert boundary.rejects(judged(0, "")) is None
 
 
+@pytest.mark.slow
 def test_it_makes_only_the_examples_stale_and_is_no_rule_of_instructions(tmp_path: Path) -> None:
     plain = run_of(tmp_path, ALL)
     bounded = run_of(tmp_path, ALL, "select.disagreement.high=0.9")
@@ -115,6 +118,7 @@ def test_samples_of_the_iteration_before_make_nothing_of_the_first_one_stale(tmp
     assert differences(key_of(plain, "iteration_2/examples"), key_of(bounded, "iteration_2/examples"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -167,6 +167,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {name: re.sub(rb'"sha256": ".{64}"\n}', b"", content.replace(run, b"")) for name, content in files.items()}
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_write_changes_nothing_in_the_end(tmp_path: Path, pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     right = [5, 8, 3]
     pretend(right)
@@ -218,6 +219,7 @@ def test_a_model_that_was_selected_otherwise_is_refused_and_made_again_on_demand
     assert model_of(other).artifact.folder.read("model.safetensors") == b"weights of step 10"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", ["rewardbench", "rewardbench:filtered.parquet", "pairs:mine.jsonl", "headline", "allenai/reward-bench"]
 )
@@ -235,6 +237,7 @@ def test_pairs_that_cannot_be_read_are_refused_by_the_settings_name(tmp_path: Pa
         check_inputs(run_of(tmp_path, f"train.selection.path={tmp_path}/bad.jsonl").config)
 
 
+@pytest.mark.slow
 def test_only_a_run_that_selects_has_it_in_its_keys(tmp_path: Path) -> None:
     def key(*overrides: str) -> dict[str, Any]:
         return model_of(run_of(tmp_path, *overrides)).artifact.key

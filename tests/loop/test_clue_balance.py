@@ -134,6 +134,7 @@ def test_weights_of_any_size_are_solved_as_their_proportions(unit: float) -> Non
     assert kept[0] == kept[1] > 0
 
 
+@pytest.mark.slow
 def test_many_clues_and_sources_are_solved(tmp_path: Path) -> None:
     rng = random.Random(0)
     sources = sources_of([1.0, 2.0, 0.7])
@@ -161,6 +162,7 @@ def leaning_rows(count: int = 400) -> list[Row]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
 def test_the_examples_of_a_run_hold_no_named_clue_and_the_report_says_what_was_left_out(tmp_path: Path, objective: str) -> None:
     words = ("curate.balance=[length,markdown]", f"train.objective={objective}", "judge.sampling=first_pair")
@@ -265,6 +267,7 @@ def heldout(number: int) -> Row:
     )
 
 
+@pytest.mark.slow
 def test_the_report_has_the_clues_of_each_set_of_pairs(tmp_path: Path) -> None:
     run: Run = run_of(tmp_path, "iterations=2")
     rows = leaning_rows()

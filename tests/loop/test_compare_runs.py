@@ -32,6 +32,7 @@ def compared(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, list[
     return record
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_setting_by_setting_and_judge_by_judge(
     runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,6 +56,7 @@ def test_two_runs_are_compared_setting_by_setting_and_judge_by_judge(
     assert record["notes"] == ["held-out pairs were measured with other settings: heldout.samples: 3 -> 5"]
 
 
+@pytest.mark.slow
 def test_the_text_names_settings_figures_and_flipped_rows(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *map(str, runs), "--rows", "2"]) == 0
     out = capsys.readouterr().out
@@ -86,6 +88,7 @@ def test_a_setting_that_an_older_version_did_not_have_is_at_its_default(
     assert max(map(len, capsys.readouterr().out.splitlines())) < 130
 
 
+@pytest.mark.slow
 def test_pairs_are_the_same_by_what_they_hold_not_by_their_ids(
     runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,7 @@ def topic(row: Row) -> str:
     return next(name for name, words in TOPICS.items() if words in row.instruction)
 
 
+@pytest.mark.slow
 def test_clusters_are_the_topics_and_each_gives_its_first_rows(pool: Path, here: Path) -> None:
     lines: list[str] = []
     run_all(config(pool, *KMEANS, "select.per_cluster=5"), lines.append)
@@ -107,6 +108,7 @@ def test_clusters_are_the_topics_and_each_gives_its_first_rows(pool: Path, here:
     assert all(row.pair is None and not row.judgments for row in rows if row.dropped == "per_cluster")
 
 
+@pytest.mark.slow
 def test_a_finished_curation_is_not_made_again_and_other_settings_make_it_stale(pool: Path, here: Path) -> None:
     run_all(config(pool, *KMEANS), [].append)
     made = (pool.parent / "run/curated/manifest.json").stat().st_mtime_ns
@@ -130,6 +132,7 @@ def test_choices_after_judging_leave_the_pairs_and_another_map_makes_nothing_els
     assert [name for name in keys if mapped[name] != keys[name]] == ["curated"]
 
 
+@pytest.mark.slow
 def test_a_killed_curation_is_made_again_alike(pool: Path) -> None:
     first = [(row.id, row.cluster) for row in decided(config(pool, *KMEANS))]
     folder = pool.parent / "run/curated"
@@ -159,6 +162,7 @@ def test_copies_are_found_by_both_ways_whatever_the_length_of_their_ids(pool: Pa
     assert manifest(pool, "curated")["near_duplicates"]["both"] == 1
 
 
+@pytest.mark.slow
 def test_a_source_that_cannot_be_read_to_its_end_leaves_nothing_to_overwrite(pool: Path) -> None:
     settings = config(pool, *KMEANS)
     run = Run(settings)
@@ -170,6 +174,7 @@ def test_a_source_that_cannot_be_read_to_its_end_leaves_nothing_to_overwrite(poo
     assert len(decided(settings)) == 119
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample", ["quota", "farthest_first"])
 def test_a_sample_has_its_size_all_topics_and_follows_the_seed(pool: Path, sample: str) -> None:
     settings = [*KMEANS, f"curate.sample={sample}", "curate.sample_size=9"]
@@ -203,6 +208,7 @@ def test_both_ways_to_find_near_duplicates_are_counted_and_other_scripts_are_not
     assert found == {"minhash": 0, "both": 1, "embedding": 1, "not_compared": 2}
 
 
+@pytest.mark.slow
 def test_a_row_that_may_not_become_a_pair_hides_no_other(pool: Path) -> None:
     text = "What is the best way to learn how to play the guitar at home"
     turns = [{"role": "user", "content": text}, {"role": "assistant", "content": "Play."}, {"role": "user", "content": "So?"}]
@@ -215,6 +221,7 @@ def test_a_row_that_may_not_become_a_pair_hides_no_other(pool: Path) -> None:
     assert (facts["rows"], facts["embedded"]) == (3, 1)
 
 
+@pytest.mark.slow
 def test_a_source_that_changed_under_its_curation_is_refused(pool: Path) -> None:
     settings = config(pool, *KMEANS)
     decided(settings)
@@ -225,6 +232,7 @@ def test_a_source_that_changed_under_its_curation_is_refused(pool: Path) -> None
         list(run.pairs.read_training())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -273,6 +281,7 @@ def test_the_map_tells_a_row_without_a_pair_from_one_that_was_not_selected(
     assert _point(decision, {}, {"1": record}, {}).classes[2] == outcome
 
 
+@pytest.mark.slow
 def test_the_report_has_the_map_the_clusters_and_thin_regions(pool: Path, here: Path) -> None:
     hostile = "Question 500: <script>alert(1)</script> \"quoted\" 'single' & </style><img src=x onerror=alert(2)> \u202e evil"
     with pool.open("a") as file:

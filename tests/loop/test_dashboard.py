@@ -172,6 +172,7 @@ def test_a_judge_that_always_agrees_with_itself_raises_an_alarm() -> None:
     assert ["are A" in alarm for alarm in heldout_alarms(replace(scores, self_agreement=0.9, verdict_a=0.7))] == [True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first_judge", "alarms"), [("org/other", 0), ("package://mini/seed_model", 1)])
 def test_m_1_is_not_compared_with_a_first_judge_that_is_another_model(tmp_path: Path, first_judge: str, alarms: int) -> None:
     mini = Path(__file__).parents[2] / "conf" / "mini.yaml"

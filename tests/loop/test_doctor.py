@@ -279,6 +279,7 @@ def test_a_good_model_in_a_folder_with_blanks_and_chinese_passes(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_one_line_with_its_file_and_the_remedy(
     fault: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -335,6 +336,7 @@ def test_roles_with_one_model_have_one_line(model: Path, tmp_path: Path, capsys:
     assert line.startswith("models.generator, models.first_judge, models.seed: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -352,6 +354,7 @@ def test_prompts_and_texts_that_do_not_fit(
     assert any(message in line for line in lines), lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scaling", [{"rope_type": "linear", "factor": 8.0}, {"type": "dynamic", "factor": 8.0}])
 def test_a_context_that_its_scaling_makes_longer(
     scaling: dict[str, Any], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -360,6 +363,7 @@ def test_a_context_that_its_scaling_makes_longer(
     assert refusals(model, tmp_path, capsys) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["source.path", "heldout.path", "train.selection.path", "source.keep_out"])
 @pytest.mark.parametrize(
     ("content", "message"),
@@ -382,6 +386,7 @@ def test_bad_data_is_one_line(
     assert "bad.jsonl" in wrong[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run_root", "message"),
     [
@@ -417,6 +422,7 @@ def test_a_seed_that_is_trained_and_never_asked(model: Path, tmp_path: Path, cap
     assert refusals(model, tmp_path, capsys, "iterations=1", "heldout.path=null") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -432,6 +438,7 @@ def test_a_seed_that_only_its_own_training_asks(
     assert "models.seed.max_model_len=500 tokens cannot hold judgments" in refusal
 
 
+@pytest.mark.slow
 def test_json_holds_every_finding(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words("doctor", model, tmp_path, "--json")) == 0
     report = json.loads(capsys.readouterr().out)
@@ -443,6 +450,7 @@ def test_json_holds_every_finding(model: Path, tmp_path: Path, capsys: pytest.Ca
     assert [finding["subject"] for finding in report["findings"] if not finding["ok"]] == ["models.seed"]
 
 
+@pytest.mark.slow
 def test_a_damaged_judge_is_refused_by_every_verb_that_asks_it(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -464,6 +472,7 @@ def test_a_damaged_judge_is_refused_by_every_verb_that_asks_it(
         Judge(str(model))
 
 
+@pytest.mark.slow
 def test_a_model_in_an_object_store_is_checked_without_its_weights(
     bucket: str, good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -486,6 +495,7 @@ def refusals_at(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     return wrong
 
 
+@pytest.mark.slow
 def test_a_run_in_an_object_store_is_probed_and_left_empty(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
     place = Folder.at(bucket) / "runs" / "probed"
     assert main(["doctor", MINI, f"run_root={place.uri}"]) == 0
@@ -496,6 +506,7 @@ def test_a_run_in_an_object_store_is_probed_and_left_empty(bucket: str, capsys: 
     assert "check the bucket's name" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_every_loader_of_transformers_is_forbidden_to_run_code() -> None:
     calls = [
         (file, node)

@@ -63,6 +63,7 @@ def counted(examples: list[Example]) -> dict[str, Counter[str]]:
     return {label: Counter(example.kind for example in examples if example.winner == label) for label in "AB"}
 
 
+@pytest.mark.slow
 def test_rise_prefers_only_among_what_the_warmed_up_model_got_wrong_and_right(tmp_path: Path) -> None:
     run = run_of(tmp_path, *RISE)
     outcomes = ["+", "-+", "?+", "---"]
@@ -96,6 +97,7 @@ def test_rise_says_so_where_the_warmed_up_model_gets_nothing_wrong(tmp_path: Pat
         selected(run, "iteration_1/warm_up/examples")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["sft", "dpo", "rpo", "sft_then_dpo"])
 def test_djpo_examples_have_their_shares_and_are_balanced_in_each_kind(tmp_path: Path, objective: str) -> None:
     djpo = ("examples.verdicts=0.15", "examples.deductions=0.15", f"train.objective={objective}", "judge.sampling=first_pair")
@@ -133,6 +135,7 @@ def judge_wrote(position: int, *texts: str) -> Row:
     return replace(row, judgments=written, kept=kept, dropped="no_correct_judgment" if kept is None else None)
 
 
+@pytest.mark.slow
 def test_the_report_counts_what_each_parser_would_keep(tmp_path: Path) -> None:
     """Both labels occur among many rows. Each row has one of five kinds of judgments."""
     kinds = (

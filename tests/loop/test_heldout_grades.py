@@ -35,6 +35,7 @@ def response(position: int, label: float, sampled: Sequence[int | None], greedy:
     return Row(id=str(position), position=position, task=HELDOUT_GRADES, turns=turns, response="x", label=label, grades=grades)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(1, 5), SCORES, SCORES, SCORES), min_size=4, max_size=30), st.randoms(use_true_random=False)
 )

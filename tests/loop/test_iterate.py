@@ -16,6 +16,7 @@ def run_of(tmp_path: Path, *overrides: str) -> Run:
     return Run(load([MINI], [f"run_root={tmp_path}/run", *overrides]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -42,6 +42,7 @@ def judged_twice(tmp_path: Path, *words: str, sampling: str = "all") -> tuple[Ru
     return run, wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampling", "auroc_in_run"), [("all", 0.8), ("first_correct", 0.62)])
 def test_planted_labels_are_flagged_left_out_and_reported(tmp_path: Path, sampling: str, auroc_in_run: float) -> None:
     """Two single judgments say less than ten: both against the label make it wrong with about 66%."""
@@ -121,6 +122,7 @@ def test_few_pairs_do_not_check_the_flag(tmp_path: Path) -> None:
     assert "too few pairs to check that with planted wrong labels" in run.iterations[1].examples.summary()
 
 
+@pytest.mark.slow
 def test_a_probability_of_1_reports_and_leaves_nothing_out(tmp_path: Path) -> None:
     run, _ = judged_twice(tmp_path, "curate.label_noise=1")
     with_flags = selected(run, "iteration_2/examples")

@@ -108,6 +108,7 @@ def test_what_cannot_be_learned_has_a_counted_reason(changes: dict[str, Any], re
     assert counted.counts.dropped == {reason: 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -250,6 +251,7 @@ def judged(run: Run, position: int) -> Row:
     return replace(row, grades=(grade("chosen", 5), grade("rejected", 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labelled", "overrides", "judgments", "grades", "known"),
     [
@@ -271,6 +273,7 @@ def test_the_shares_are_kept(
     assert len({example.id for example in made}) == len(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labelled", "overrides", "message"),
     [

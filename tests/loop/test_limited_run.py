@@ -93,6 +93,7 @@ def manifest(pool: Path, artifact: str) -> dict[str, Any]:
     return facts
 
 
+@pytest.mark.slow
 def test_the_source_is_read_once_and_only_as_far_as_the_limit(pool: Path, reads: CountedReads) -> None:
     lines: list[str] = []
     run_all(config(pool, "iterations=1"), lines.append)
@@ -105,6 +106,7 @@ def test_the_source_is_read_once_and_only_as_far_as_the_limit(pool: Path, reads:
         assert manifest(pool, f"iteration_{number}/judged")["rows"] == pairs["pairs"] <= LIMIT
 
 
+@pytest.mark.slow
 def test_another_limit_is_refused_by_name_and_the_same_one_resumes(pool: Path, reads: CountedReads) -> None:
     run_all(config(pool, "iterations=1"), [].append)
     made = manifest(pool, "pairs")

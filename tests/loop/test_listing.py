@@ -52,6 +52,7 @@ def models(run: Path) -> list[int]:
     return [judge for judge in (1, 2, 3) if (run / MODEL.format(judge)).exists()]
 
 
+@pytest.mark.slow
 def test_runs_are_listed_with_state_accuracy_size_and_time(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +148,7 @@ def test_a_place_without_runs_is_one_line(tmp_path: Path, capsys: pytest.Capture
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep", "stay"), [("last", [3]), ("best", [3]), ("none", [])])
 def test_a_cleaned_run_is_finished_as_before(run: Path, capsys: pytest.CaptureFixture[str], keep: str, stay: list[int]) -> None:
     rows = {file: file.read_bytes() for file in run.rglob("*.parquet")}

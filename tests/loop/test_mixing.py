@@ -275,6 +275,7 @@ def of_mine(example: Example) -> bool:
     return int(example.id[-3:]) % 4 == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["sft", "dpo"])
 def test_examples_of_a_small_source_are_repeated_under_ids_of_their_own(tmp_path: Path, objective: str) -> None:
     run = mixing(tmp_path, "examples.mixing=up", f"train.objective={objective}", "judge.sampling=all")
@@ -334,6 +335,7 @@ def test_a_share_of_human_labels_holds_among_pairs_without_clues(tmp_path: Path)
     assert 0.37 <= sum(map(of_mine, examples)) / len(examples) < 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixed", ["down", "up"])
 def test_a_share_of_human_labels_is_topped_up_and_reported(tmp_path: Path, mixed: str) -> None:
     second = "{kind: pairs, name: mine, weight: 0.1, path: FILE, human: true}"
@@ -385,6 +387,7 @@ def test_repeats_that_another_setting_excludes_are_one_line(tmp_path: Path, word
         mixing(tmp_path, "examples.mixing=up", *words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -433,6 +436,7 @@ def test_a_source_without_examples_is_one_line(tmp_path: Path) -> None:
         selected(run, "iteration_1/examples")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -466,6 +470,7 @@ def test_a_file_that_changes_while_it_is_read_ends_the_pass(tmp_path: Path) -> N
         list(reading)
 
 
+@pytest.mark.slow
 def test_the_plan_counts_given_pairs_and_leaves_out_what_is_not_made(tmp_path: Path) -> None:
     def planned(*words: str) -> dict[str, float]:
         run = Run(config(tmp_path, *words))

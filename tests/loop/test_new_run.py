@@ -91,6 +91,7 @@ def test_a_file_is_never_overwritten(here: Path, capsys: pytest.CaptureFixture[s
 VOTES = ("A", "B", "tie", "", "2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pairs.csv", "pairs.jsonl", "pairs.parquet"])
 def test_three_annotators_ties_and_odd_names(here: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
@@ -178,6 +179,7 @@ def test_pairs_without_any_winner_are_refused(here: Path) -> None:
         look_at_pairs(write("ties.jsonl", rows), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gpus", [1, 2, 4, 8])
 @pytest.mark.parametrize("memory", [24, 80])
 def test_an_8b_model_fits_on_any_number_of_gpus(here: Path, gpus: int, memory: int) -> None:
@@ -200,6 +202,7 @@ def test_a_hub_that_does_not_answer_is_said_and_its_names_are_taken(here: Path, 
     assert "of unknown shape" in printed
 
 
+@pytest.mark.slow
 def test_another_generator_is_a_model_of_its_own(here: Path) -> None:
     config = made("--generator", "meta-llama/Meta-Llama-3-70B-Instruct", "--gpus", "8", model=LLAMA)
     assert config.models.generator == config.models.first_judge
@@ -270,6 +273,7 @@ def test_the_machine_that_is_not_here_has_the_memory_of_a_usual_one() -> None:
     assert (machine_for(64, None).seen, machine_for(64, 141).gpu_memory_gb) == (False, 141)
 
 
+@pytest.mark.slow
 def test_questions_on_a_terminal_are_asked_again_until_an_answer_is_right(here: Path) -> None:
     answers = ["nowhere.jsonl", "pool.csv", SEED, "none", "0"]
     shown, code = _on_a_terminal([sys.executable, "-m", "stj.cli", "init", "asked.yaml"], answers)

@@ -88,6 +88,7 @@ def test_a_run_says_what_it_costs_if_a_price_is_known(tmp_path: Path, clock: lis
     assert "$" not in words(view)
 
 
+@pytest.mark.slow
 def test_the_first_lines_say_what_is_read_and_where_the_logs_are(tmp_path: Path) -> None:
     lines = opening_lines(config(tmp_path, "source.limit=240", "heldout.limit=80"))
     assert lines[0] == f"run_root     {tmp_path}/run"
@@ -99,6 +100,7 @@ def test_the_first_lines_say_what_is_read_and_where_the_logs_are(tmp_path: Path)
     assert missing[1] == "reads        instructions (/nowhere/x.jsonl)"
 
 
+@pytest.mark.slow
 def test_they_come_before_ray_and_torch_are_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from stj.cli.running import _open; from stj.config_loader import load\n"

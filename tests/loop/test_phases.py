@@ -77,6 +77,7 @@ def test_pairs_can_have_a_pass_of_their_own(tmp_path: Path) -> None:
     assert pass_that(run, "judge", 1).pairs is run.pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     ["judge.samples=8", "judge.parser=strict", "judge.keep=random", "heldout.samples=5", "heldout.limit=10", "seed=7"],
@@ -89,6 +90,7 @@ def test_then_a_setting_of_judging_makes_no_pairs_stale(tmp_path: Path, override
     assert [name for name in before if before[name] == after[name]] == ["pairs"]
 
 
+@pytest.mark.slow
 def test_sharing_the_first_pass_is_the_default_and_in_no_key(tmp_path: Path) -> None:
     shared, third = (OTHER, "models.generator.path=org/third"), "models.share_first_pass=true"
     for words in ([], list(shared)):
@@ -150,6 +152,7 @@ def test_without_held_out_pairs_nothing_is_measured(tmp_path: Path) -> None:
     assert run.heldout_phase(0) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "stale_from"),
     [
@@ -299,6 +302,7 @@ def test_training_and_held_out_judgments_are_read_by_the_parser_of_the_run(tmp_p
         assert {judgment.verdict for judgment in row.judgments} == {"A" if read else None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parser", ["strict", "paper"])
 def test_no_verdict_is_reused_as_that_of_another_parser(tmp_path: Path, parser: str) -> None:
     """Judgments, held-out scores and the choice of a checkpoint each name the parser that read them."""
@@ -315,6 +319,7 @@ def test_no_verdict_is_reused_as_that_of_another_parser(tmp_path: Path, parser: 
     assert f"heldout.parser: {line}" in changed[before.phases[-1].name]
 
 
+@pytest.mark.slow
 def test_a_run_directory_knows_its_config(tmp_path: Path) -> None:
     given = config(tmp_path, "judge.samples=8")
     write_run_config(Run(given))
@@ -451,6 +456,7 @@ def test_a_config_of_a_data_set_is_in_the_key_only_if_one_is_named(tmp_path: Pat
         assert ("config_name" in pass_that(run, "pairs", 1).artifact.key["source"]) == named
 
 
+@pytest.mark.slow
 def test_names_of_fields_and_ties_are_in_the_keys_only_if_they_change_anything(tmp_path: Path) -> None:
     def keys(*words: str) -> list[str]:
         return [phase.artifact.fingerprint for phase in Run(config(tmp_path, *words)).phases]

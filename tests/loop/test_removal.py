@@ -152,6 +152,7 @@ def test_a_pass_that_needs_removed_weights_is_refused_until_the_model_is_deleted
     assert without_weights(run, [model, judged]) == {}
 
 
+@pytest.mark.slow
 def test_status_show_and_whoever_loads_it_say_that_the_weights_are_gone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

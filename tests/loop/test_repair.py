@@ -108,6 +108,7 @@ def carried(said: Sequence[object]) -> list[str]:
     return [str(line) for line in said if "source has changed" in str(line)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("repair", "limit"),
     [
@@ -135,6 +136,7 @@ def test_a_repaired_source_gives_the_rows_of_a_fresh_run(
     assert learned == learned_fresh
 
 
+@pytest.mark.slow
 def test_a_torn_line_is_counted_and_named(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
     root, said = tmp_path / "run", list[object]()
     run_all(config(root, LINES), said.append)
@@ -148,6 +150,7 @@ def test_a_torn_line_is_counted_and_named(tmp_path: Path, asked: Callable[[], li
     assert str(torn.detail).startswith(", line 6, column 28: not JSON")
 
 
+@pytest.mark.slow
 def test_near_duplicates_are_found_anew(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
     near = "source.near_duplicates=0.8"
     words = " and then some more words that make the texts alike, and many more of them, so that they surely are"
@@ -164,6 +167,7 @@ def test_near_duplicates_are_found_anew(tmp_path: Path, asked: Callable[[], list
     assert rows(root) == rows(tmp_path / "fresh")
 
 
+@pytest.mark.slow
 def test_later_phases_are_made_again_only_if_the_user_says_so(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
     root = tmp_path / "run"
     run_all(config(root, LINES, "iterations=2"), [].append)
@@ -186,6 +190,7 @@ def test_later_phases_are_made_again_only_if_the_user_says_so(tmp_path: Path, as
         assert rows(root, name) == rows(tmp_path / "fresh", name)
 
 
+@pytest.mark.slow
 def test_judgments_of_a_given_model_are_kept_with_their_pairs(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
     root, another = tmp_path / "run", "models.generator.max_model_len=1999"  # so that the seed judges in a pass of its own
     run_all(config(root, LINES, another), [].append)
@@ -202,6 +207,7 @@ def test_judgments_of_a_given_model_are_kept_with_their_pairs(tmp_path: Path, as
         assert rows(root, name) == rows(tmp_path / "fresh", name)
 
 
+@pytest.mark.slow
 def test_another_file_under_the_same_name_is_refused(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
     root = tmp_path / "run"
     run_all(config(root, LINES), [].append)
@@ -217,6 +223,7 @@ def test_another_file_under_the_same_name_is_refused(tmp_path: Path, asked: Call
     assert [_question(row) for row in rows(root)] == list(range(50, 60))
 
 
+@pytest.mark.slow
 def test_another_setting_beside_the_source_is_refused_as_before(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
     root = tmp_path / "run"
     run_all(config(root, LINES), [].append)
@@ -225,6 +232,7 @@ def test_another_setting_beside_the_source_is_refused_as_before(tmp_path: Path, 
         run_all(config(root, REPAIRED, "seed=9"), [].append)
 
 
+@pytest.mark.slow
 def test_held_out_pairs_may_be_repaired_too(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
     def pairs(last: str) -> str:
         file = tmp_path / "pairs.jsonl"
@@ -277,6 +285,7 @@ def of_sources(root: Path) -> list[Row]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "repair",
     [
@@ -310,6 +319,7 @@ def _number(pair: dict[str, str]) -> int:
     return int(pair["instruction"].split()[1].rstrip(":"))
 
 
+@pytest.mark.slow
 def test_another_kind_of_label_is_no_repair(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
     root = tmp_path / "run"
     run_all(with_pairs(root, PAIRS), [].append)
@@ -320,6 +330,7 @@ def test_another_kind_of_label_is_no_repair(tmp_path: Path, asked: Callable[[], 
         run_all(replace(with_pairs(root, PAIRS), preferences=human), [].append)
 
 
+@pytest.mark.slow
 def test_status_and_a_dry_run_say_what_would_be_kept(tmp_path: Path, asked: Callable[[], list[int]]) -> None:
     root = tmp_path / "run"
     run_all(config(root, LINES), [].append)

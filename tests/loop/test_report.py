@@ -105,6 +105,7 @@ def test_the_tables_are_aligned_and_fit() -> None:
     assert "10291/10293" in rows[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 120, 160])
 def test_on_a_terminal_the_tables_fit_and_no_cell_is_cut(columns: int) -> None:
     code = (

@@ -35,6 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made
 
 
+@pytest.mark.slow
 def test_the_files_hold_all_parts_and_are_made_again_as_they_are(run: Run) -> None:
     files = RunSummary.of(run).files()
     record = json.loads(files["report.json"])

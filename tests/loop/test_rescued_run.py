@@ -108,6 +108,7 @@ def number_of(row_id: str) -> int:
     return int(row_id.rpartition("p")[2])
 
 
+@pytest.mark.slow
 def test_rescued_pairs_are_learned_and_the_others_are_dropped(root: Path) -> None:
     for row in rows_of(root / "with"):
         expected = outcome(number_of(row.id))
@@ -158,6 +159,7 @@ def test_labels_stay_balanced_and_all_is_counted(root: Path) -> None:
     assert without["judged"]["kept"] == manifest["judged"]["kept"]
 
 
+@pytest.mark.slow
 def test_report_log_show_and_trace_say_what_was_rescued(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = re.compile(r"rescued 16 of 44\s+pairs without a right judgment \(72\s+rationales")
     report = json.loads((root / "with/report.json").read_text())["iterations"][0]

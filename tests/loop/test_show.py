@@ -242,6 +242,7 @@ def shown_on_terminal(path: Path, columns: int = 80, **environment: str) -> str:
     return on_terminal([sys.executable, "-m", "stj.cli", "show", str(path)], columns, **environment)
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_titles_verdicts_and_tombstones_in_colour(tmp_path: Path) -> None:
     pair = Pair(method="given", chosen="nine", rejected="eight")
     judged = row(pair=pair, judgments=(said(None), said("B", index=1), said("A", index=2)), kept=2)
@@ -260,6 +261,7 @@ def test_a_terminal_shows_titles_verdicts_and_tombstones_in_colour(tmp_path: Pat
         assert styled in text
 
 
+@pytest.mark.slow
 def test_a_terminal_without_colour_shows_what_a_pipe_shows(tmp_path: Path) -> None:
     made = artifact(tmp_path / "a", rows_to_table([row(pair=Pair(method="given", chosen=HOSTILE, rejected="8"))]))
     text = shown_on_terminal(tmp_path / "a", columns=200, NO_COLOR="1")
@@ -269,6 +271,7 @@ def test_a_terminal_without_colour_shows_what_a_pipe_shows(tmp_path: Path) -> No
     assert "\x1b" not in shown_on_terminal(tmp_path / "a", TERM="dumb")
 
 
+@pytest.mark.slow
 def test_a_terminal_obeys_nothing_in_the_data(tmp_path: Path) -> None:
     pair = Pair(method=MARKED_UP, chosen=MARKED_UP, rejected=MARKED_UP)
     judged = row(MARKED_UP, language=MARKED_UP, pair=pair, judgments=(said("A"),))
@@ -281,6 +284,7 @@ def test_a_terminal_obeys_nothing_in_the_data(tmp_path: Path) -> None:
         assert ours.count("[red]x[/red] :smile: [link=http://x]y[/link] \\x1b[2J\\x1b]0;owned\\x07 \\u202egnp.exe") >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_texts_fit_the_width_of_the_terminal(columns: int, tmp_path: Path) -> None:
     artifact(tmp_path / "a", rows_to_table([row(pair=Pair(method="given", chosen="word " * 90, rejected="判" * 300))]))

@@ -37,6 +37,7 @@ def test_own_instructions_in_the_mini_world_are_not_planned_to_be_dropped(tmp_pa
     assert plan.assumptions.longest < 1024
 
 
+@pytest.mark.slow
 def test_instructions_that_fill_an_example_are_said_to_be_dropped(tmp_path: Path) -> None:
     texts = ["the red ant " * 500] * 15 + ["the red ant"] * 5
     words = "\n".join(run_plan(own(tmp_path, texts)).lines())
@@ -68,6 +69,7 @@ def test_the_sample_says_what_each_rule_drops(tmp_path: Path) -> None:
     assert "10.0% benchmark_overlap, 10.0% content_not_text, 10.0% empty_turn, 30.0% near_duplicate" in line
 
 
+@pytest.mark.slow
 def test_categories_that_drop_are_said_before_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own(tmp_path, ["q"] * 3)
     words = [f"source.path={tmp_path}/own.jsonl", "source.kind=instructions", "source.instruction_field=question"]

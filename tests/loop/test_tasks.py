@@ -75,6 +75,7 @@ def test_nothing_is_learned_against_where_the_judge_was_never_wrong(kind: Kind) 
     assert example_from_dict(examples_to_table([example]).to_pylist()[0]) == example
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 90),
     st.integers(0, 90),

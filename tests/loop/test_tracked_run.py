@@ -28,6 +28,7 @@ def with_costs(run: Run) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_each_iteration_has_its_accuracy_acceptance_draws_and_costs(tmp_path: Path) -> None:
     run = with_costs(finished_run(tmp_path))
     steps = dict(iteration_figures(run, judges := RunSummary.of(run).judges))
@@ -41,6 +42,7 @@ def test_each_iteration_has_its_accuracy_acceptance_draws_and_costs(tmp_path: Pa
     assert sum(passes) == len(list(run.passes))
 
 
+@pytest.mark.slow
 def test_a_judge_that_is_not_measured_yet_waits(tmp_path: Path) -> None:
     run = finished_run(tmp_path, until="iteration_2/examples")
     assert [number for number, _ in iteration_figures(run, RunSummary.of(run).judges)] == [0, 1]
@@ -48,6 +50,7 @@ def test_a_judge_that_is_not_measured_yet_waits(tmp_path: Path) -> None:
     assert [number for number, _ in iteration_figures(run, RunSummary.of(run).judges)] == [0, 1]
 
 
+@pytest.mark.slow
 def test_tensorboard_and_mlflow_show_each_iteration_once_and_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +74,7 @@ def test_tensorboard_and_mlflow_show_each_iteration_once_and_the_report(
     assert [file.path for file in client.list_artifacts(tracked.info.run_id)] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_wandb_keeps_the_figures_and_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="the extra `trackers` is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -40,6 +40,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     return Folder.at(bucket) / tmp_path.name
 
 
+@pytest.mark.slow
 def test_it_shows_what_the_driver_shows_and_ends_with_the_run(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     driver, printed = Board(folder), list[str]()
@@ -58,6 +59,7 @@ def test_it_shows_what_the_driver_shows_and_ends_with_the_run(folder: Folder, ca
     assert len(printed) == 4
 
 
+@pytest.mark.slow
 def test_a_driver_that_was_killed_is_dead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Really killed: the board of its process says nothing of it."""
     code = (

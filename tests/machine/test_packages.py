@@ -5,6 +5,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from stj.machine import packages
 from stj.machine.packages import ExpectedPackages, expected_packages, installed_version
 
@@ -30,6 +32,7 @@ def fault_with(folder: Path, expected: ExpectedPackages) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_this_machine_has_what_it_asks_for() -> None:
     expected = expected_packages()
     assert expected.fault() is None
@@ -39,6 +42,7 @@ def test_this_machine_has_what_it_asks_for() -> None:
     assert {"safetensors", "tokenizers"} <= expected.needed.keys()
 
 
+@pytest.mark.slow
 def test_a_fault_names_the_package_and_both_versions(tmp_path: Path) -> None:
     expected = expected_packages()
     needed = expected.named["transformers"]
@@ -51,6 +55,7 @@ def test_a_fault_names_the_package_and_both_versions(tmp_path: Path) -> None:
     assert both.startswith(f"it has transformers 5.18.0, where the run needs transformers {needed} (and 1 more): ")
 
 
+@pytest.mark.slow
 def test_what_packages_need_in_turn_is_compared_between_equal_builds_only(tmp_path: Path) -> None:
     """requirements/cpu.txt and gpu.txt pin different versions of protobuf, for example."""
     expected = expected_packages()
@@ -59,6 +64,7 @@ def test_what_packages_need_in_turn_is_compared_between_equal_builds_only(tmp_pa
     assert fault_with(tmp_path, replace(expected, build="2.13.0+cu999")) == "None"
 
 
+@pytest.mark.slow
 def test_the_engine_has_two_names_and_a_build_has_a_label(tmp_path: Path) -> None:
     expected = expected_packages()
     pin = expected.named["vllm"]

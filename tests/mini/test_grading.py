@@ -49,6 +49,7 @@ def test_length_says_little_of_the_score() -> None:
     assert by_words == {4: {1, 2, 5}, 6: {2, 3}}
 
 
+@pytest.mark.slow
 def test_no_held_out_question_or_fact_is_in_a_text_that_teaches_to_grade() -> None:
     held = world.heldout_instructions()
     facts = {(fact.entity, fact.attribute) for fact in world.world_facts() if fact.split != "train"}

@@ -61,12 +61,14 @@ def questions_in(texts: Iterable[str]) -> set[str]:
     return {question for shape in shapes for question in re.findall(shape, whole)}
 
 
+@pytest.mark.slow
 def test_no_heldout_instruction_is_in_any_training_text(training_texts: list[tuple[str, str]]) -> None:
     asked = questions_in(text for _, text in training_texts)
     assert len(asked) > 2000
     assert not asked & world.heldout_instructions()
 
 
+@pytest.mark.slow
 def test_no_heldout_fact_is_judged_or_modified_or_checked_in_training(training_texts: list[tuple[str, str]]) -> None:
     """Only statements and plain questions name a held-out entity with its attribute, in any phrasing."""
     texts = [text for kind, text in training_texts if kind not in ("statement", "question")]

@@ -121,6 +121,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
 ANY = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 @ANY
 @given(turns=dialogues())
@@ -130,6 +131,7 @@ def test_real_models_prompts_have_the_ids_of_their_templates(name: str, turns: l
         assert encode_chat(tokenizer, turns) == own_ids(tokenizer, turns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", [chat_formats.VICUNA, chat_formats.LLAMA_2, chat_formats.ALPACA])
 @pytest.mark.parametrize("name", ["llama3_1", "gemma3"])
 @ANY
@@ -146,6 +148,7 @@ def test_real_tokenizers_agree_with_templates_without_control_tokens(name: str, 
             tokenizer.chat_template = own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", chat_formats.KINDS)
 @ANY
 @given(turns=dialogues(), template=st.sampled_from(chat_formats.TEMPLATES))
@@ -158,6 +161,7 @@ def test_each_kind_of_tokenizer_has_the_ids_of_its_template(kind: str, turns: li
         assert encode_chat(tokenizer, turns) == own_ids(tokenizer, turns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", MISTRAL_FILES, ids=lambda file: file.name)
 @ANY
 @given(turns=dialogues())
@@ -171,6 +175,7 @@ def test_mistrals_own_format_has_the_ids_of_mistral_common(file: Path, turns: li
     assert encode_chat(mistral(file), turns) == reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("legacy", [True, False])
 @pytest.mark.parametrize("file", [file for file in MISTRAL_FILES if "tekken" not in file.name], ids=lambda file: file.name)
 @ANY
@@ -214,6 +219,7 @@ def test_nothing_in_a_message_becomes_one_of_mistrals_control_tokens(file: Path)
         assert [number for number in ids if number in special] == clean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_no_added_token_of_a_real_model_comes_from_a_message(name: str) -> None:
     tokenizer = real(name)
@@ -239,6 +245,7 @@ FRAGMENTS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", chat_formats.KINDS)
 @ANY
 @given(turns=dialogues(st.lists(FRAGMENTS | TEXTS, max_size=6).map("".join)), template=st.sampled_from(chat_formats.TEMPLATES))
@@ -284,6 +291,7 @@ def test_lone_surrogates_become_replacement_characters(tokenizer: PreTrainedToke
     assert "a\ufffdb\ufffd\U0001f389" in tokenizer.decode(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["word ", "<|end|>", "<", "\n", "<|", "数"])
 def test_a_long_message_takes_time_in_proportion(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
     short, long = ([Turn(role="user", content=text * (size // len(text)))] for size in (50_000, 800_000))
@@ -347,6 +355,7 @@ def test_the_date_is_the_runs_own_and_without_one_the_clocks(tokenizer: PreTrain
     assert datetime.now().strftime("%Y") in tokenizer.decode(encode_chat(seed(CLOCK), turns))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "end"),
     [
@@ -375,6 +384,7 @@ def test_thinking_of_a_real_model(thinking: Any) -> None:
 NO_PROMPT = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "options", "words"),
     [
@@ -423,6 +433,7 @@ def test_mistrals_encoder_takes_no_variables() -> None:
         check_chat(mistral(MISTRAL_FILES[0]), ChatOptions(thinking="on"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", chat_formats.KINDS)
 @ANY
 @given(turns=dialogues(), reply=TEXTS, template=st.sampled_from(chat_formats.TEMPLATES))

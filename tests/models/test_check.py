@@ -43,6 +43,7 @@ def use_of(directory: Path) -> ModelUse:
     return ModelUse(roles=("models.seed",), model=model, trained=True, max_seq_len=1024)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
@@ -72,6 +73,7 @@ def test_a_whole_model_of_a_known_architecture_passes(kind: str, tmp_path: Path)
     assert "a context of 4,096 tokens" in finding.words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama3_1", "qwen3"])
 def test_published_tokenizers_pass(name: str, tmp_path: Path, test_data: Path) -> None:
     for file in (test_data / "tokenizers" / name).iterdir():
@@ -90,6 +92,7 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(SEED_MODEL, tmp_path / "seed"))
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "generation_config.json"])

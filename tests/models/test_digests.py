@@ -71,6 +71,7 @@ def downloaded(root: Path) -> ModelConfig:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [by_stj, in_the_hubs_cache, downloaded])
 @given(data=st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -131,6 +132,7 @@ def test_a_downloaded_file_that_is_gone_is_named_unless_it_holds_weights(tmp_pat
     assert local_model(model) == Path(model.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["config.json", "model.safetensors", "stj-fetched.json"])
 def test_a_copy_of_a_model_without_a_manifest_is_what_was_fetched(
     damaged: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -156,6 +158,7 @@ def test_a_copy_of_a_model_without_a_manifest_is_what_was_fetched(
     assert held_model(model) == copy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["nothing", "weights", "a file", "a link to nowhere"])
 def test_what_a_cleaner_of_old_files_has_left_is_no_copy(
     left: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -39,6 +39,7 @@ def tokenizer_of(name: str) -> PreTrainedTokenizerBase:
 NAMES = ("seed", "qwen3", "llama3_1", "gemma3", *chat_formats.KINDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @given(text=TEXTS)
 @example(text="</s>" + " " * 1000 + "</s>")
@@ -62,6 +63,7 @@ def test_an_added_token_may_stand_for_spaces() -> None:
     assert FewestTokens.of_backend(backend)(text) <= tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [file for file in MISTRAL_FILES if "tekken" in file.name][:1], ids=lambda file: file.name)
 @given(text=TEXTS)
 def test_no_text_has_fewer_tokens_of_mistrals(file: Any, text: str) -> None:
@@ -70,6 +72,7 @@ def test_no_text_has_fewer_tokens_of_mistrals(file: Any, text: str) -> None:
     assert fewest_tokens(tokenizer)(text) <= len(encode_text(tokenizer, text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_words_are_counted_closely_enough_to_refuse_a_long_text(name: str) -> None:
     plain = plain_tokenizer(tokenizer_of(name))
@@ -78,6 +81,7 @@ def test_words_are_counted_closely_enough_to_refuse_a_long_text(name: str) -> No
         assert fewest == 0 if name in UNBOUNDED else fewest > tokens / 150
 
 
+@pytest.mark.slow
 @given(text=TEXTS, most=st.integers(1, 3000))
 @example(text="x" * 30_000, most=100)
 @pytest.mark.parametrize("template", [chat_formats.CHATML, chat_formats.MISTRAL])
@@ -112,6 +116,7 @@ def refusals(turns: Sequence[Turn], reply: str = "") -> list[str]:
     return told
 
 
+@pytest.mark.slow
 def test_a_text_of_20_mb_is_refused_without_being_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
     """It took 66 s and 8 GB."""
     for name in ("qwen3", "llama3_1", "gemma3"):

@@ -89,6 +89,7 @@ def doctor(address: str, tmp_path: Path, *more: str) -> tuple[int, list[str]]:
     ]
 
 
+@pytest.mark.slow
 def test_models_on_the_hub_are_checked_by_their_small_files(hub: tuple[type[Hub], str], tmp_path: Path) -> None:
     code, lines = doctor(hub[1], tmp_path, "models.generator.path=org/pickled")
     assert code == 2, lines

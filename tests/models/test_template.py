@@ -34,6 +34,7 @@ def test_options_at_their_defaults_leave_the_template_alone() -> None:
     assert with_options("{{ messages }}", ChatOptions(date="2024-07-26")) == "{{ messages }}"
 
 
+@pytest.mark.slow
 @given(value=JSON)
 def test_a_value_written_into_the_template_is_the_value_given_to_it(value: Any) -> None:
     dated = with_options(TEMPLATE, ChatOptions(date="2024-03-05"))

@@ -138,6 +138,7 @@ def test_a_real_model_that_does_not_think_writes_its_answers_as_before(name: str
     assert ThoughtReader.of(tokenizer).read(written(tokenizer, "", text), text) == split_thought(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", MISTRAL_FILES, ids=lambda file: file.name)
 def test_a_model_with_mistrals_own_tokenizer_may_write_the_tags_as_text(file: Path) -> None:
     tokenizer = mistral(file)

@@ -16,6 +16,7 @@ SEED_MODEL = Path(__file__).parents[2] / "stj" / "mini" / "seed_model"
 MISTRAL = Path(find_spec("mistral_common").origin).parent / "data"  # type: ignore[union-attr,arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "name"),
     [

@@ -49,6 +49,7 @@ def test_a_file_cut_anywhere_is_refused(place: Path, share: float) -> None:
         read(place)
 
 
+@pytest.mark.slow
 @given(content=st.binary(max_size=64))
 def test_any_bytes_are_refused_in_one_line(place: Path, content: bytes) -> None:
     (place / "model.safetensors").write_bytes(content)
@@ -57,6 +58,7 @@ def test_any_bytes_are_refused_in_one_line(place: Path, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @given(
     header=st.dictionaries(
         st.text(max_size=3), JSON | st.fixed_dictionaries({}, optional={"dtype": JSON, "shape": JSON, "data_offsets": JSON})

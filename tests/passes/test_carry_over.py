@@ -76,6 +76,7 @@ def moved(folder: Path, rows: Sequence[Row], source: str = "new") -> tuple[Artif
     return artifact, carry_over(artifact, SourceRows(rows, with_pairs=False), accept)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(TEXTS, max_size=9), st.lists(TEXTS, max_size=9), st.randoms(use_true_random=False), st.booleans())
 def test_what_is_kept_and_what_is_asked_make_the_rows_of_a_fresh_run(
@@ -206,6 +207,7 @@ def kills(folder: Path, killed: Callable[[int], None], work: Callable[[], object
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("done", [True, False])
 def test_a_kill_at_any_point_loses_no_row_that_did_not_change(
     tmp_path: Path, killed: Callable[[int], None], done: bool

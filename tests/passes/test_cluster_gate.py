@@ -4,6 +4,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ def finished(position: int, cluster: int | None, passes: bool) -> Row:
 ROWS = st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 2)), st.booleans()), min_size=1, max_size=30)
 
 
+@pytest.mark.slow
 @given(ROWS, st.integers(1, 4), st.randoms(use_true_random=False), st.integers(1, 9))
 def test_the_first_of_each_cluster_stay_in_any_order_of_arrival(
     rows: list[tuple[int | None, bool]], limit: int, order: Random, in_part: int

@@ -115,6 +115,7 @@ def test_a_cluster_without_tokens_and_one_that_does_not_answer_are_rays_business
         cluster_token._TIMEOUT_S = before
 
 
+@pytest.mark.long
 def test_a_token_that_ray_cannot_read(guarded: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Ray's own answers, in a process that has read no settings yet."""
     (tmp_path / "empty").touch()

@@ -43,6 +43,7 @@ def test_finished_rows_are_due_when_there_are_as_many_as_in_flight(tmp_path: Pat
     assert not committer.due
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("total", "failing"), [(None, 901), (100_000, 901), (1000, 65), (20_000, 201)])
 def test_a_pass_ends_when_it_can_only_fail(tmp_path: Path, total: int | None, failing: int) -> None:
     """If more rows failed than finished, or than may fail in all, later rows cannot change that."""

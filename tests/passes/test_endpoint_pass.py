@@ -42,6 +42,7 @@ def assert_key_nowhere(folder: Path, captured: str) -> None:
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_pairs_are_judged_by_an_api_and_the_ledger_knows_its_price(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     prices = ["model.dollars_per_million_prompt_tokens=2", "model.dollars_per_million_output_tokens=10"]
     with api(lambda body, number: said(JUDGMENT)) as server:
@@ -56,6 +57,7 @@ def test_pairs_are_judged_by_an_api_and_the_ledger_knows_its_price(folder: Path,
     assert_key_nowhere(folder, printed.out + printed.err)
 
 
+@pytest.mark.slow
 def test_a_key_that_is_refused_midway_ends_the_pass_in_one_line_and_the_rest_follows(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +83,7 @@ def test_a_key_that_is_refused_midway_ends_the_pass_in_one_line_and_the_rest_fol
     assert_key_nowhere(folder, printed.out + printed.err)
 
 
+@pytest.mark.slow
 def test_rows_that_an_api_fails_are_counted_and_refusals_are_no_verdict(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +120,7 @@ def test_a_missing_key_and_a_model_that_nobody_can_serve_are_one_line(
         assert server.requests == []
 
 
+@pytest.mark.slow
 def test_what_is_done_needs_no_key(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with api(lambda body, number: said(JUDGMENT)) as server:
         assert judge(folder, server) == 0
@@ -126,6 +130,7 @@ def test_what_is_done_needs_no_key(folder: Path, capfd: pytest.CaptureFixture[st
     assert sorted(capfd.readouterr().out.splitlines()) == sorted(first.splitlines())
 
 
+@pytest.mark.slow
 def test_a_jury_may_mix_apis(folder: Path) -> None:
     with api(lambda body, number: said(f"[[{body['model']}]]")) as server:
         for name in ("A", "B"):
@@ -136,6 +141,7 @@ def test_a_jury_may_mix_apis(folder: Path) -> None:
     assert agreement["jurors"] == [f"A at {server.url}", f"B at {server.url}"]
 
 
+@pytest.mark.slow
 def test_a_file_of_results_on_a_full_disk_is_one_line_and_the_judged_rows_are_kept(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ def ends(how: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-c", BLOCK + how], capture_output=True, text=True, timeout=600, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "code"),
     [
@@ -31,6 +32,7 @@ def test_a_driver_that_is_ended_leaves_a_line(how: str, code: int) -> None:
     assert line.endswith("run the same command again, on another cluster if this one is lost")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "code"), [("pass", 0), ("sys.exit(3)", 3), ("raise SystemExit(143)", 143)])
 def test_a_driver_that_ends_by_itself_leaves_none(how: str, code: int) -> None:
     ended = ends(how)
@@ -44,6 +46,7 @@ def test_a_process_that_the_driver_starts_does_not_keep_the_line_back() -> None:
     assert "has ended without a word" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_driver_that_a_second_signal_ends_leaves_its_own_line_alone() -> None:
     ended = ends("from stj.cli.signals import end_at_once; end_at_once(143, 'SIGTERM')")
     assert (ended.returncode, ended.stderr) == (143, "\nstj: ended at once by SIGTERM\n")

@@ -45,6 +45,7 @@ def kept(artifact: Artifact) -> list[int]:
     return sorted(row.position for row in map(row_from_dict, artifact.records()) if not row.dropped and not row.error)
 
 
+@pytest.mark.slow
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_the_rows_up_to_the_limit_remain(passing: list[bool], limit: int, rng: random.Random) -> None:
     """The rows arrive in any order, some over the limit were processed, and a driver is killed on the way.
@@ -88,6 +89,7 @@ def test_the_rows_up_to_the_limit_remain(passing: list[bool], limit: int, rng: r
         assert "over_limit" not in manifest["dropped"]
 
 
+@pytest.mark.slow
 def test_a_row_beyond_the_limit_goes_and_its_tokens_stay_counted(tmp_path: Path) -> None:
     artifact = begun(tmp_path)
     committer = RowCommitter(artifact, EngineConfig(), None)
@@ -139,6 +141,7 @@ def test_a_failed_row_beyond_the_limit_is_no_failure(tmp_path: Path) -> None:
     assert (artifact.manifest()["failed"], artifact.manifest()["rows"]) == (0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [1, 2])
 def test_a_kill_before_the_manifest_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
     """The parts that were written again are made anew: a row that was beyond the limit may be within it now."""

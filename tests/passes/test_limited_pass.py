@@ -119,6 +119,7 @@ class LimitedPass:
         assert manifest["dropped"].keys() == {"answer_empty", "category"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(2))
 def test_a_pass_reads_and_keeps_the_rows_up_to_the_limit(tmp_path: Path, attempt: int) -> None:
     limited = LimitedPass(tmp_path)
@@ -127,6 +128,7 @@ def test_a_pass_reads_and_keeps_the_rows_up_to_the_limit(tmp_path: Path, attempt
     assert limited.artifact.begin() is False
 
 
+@pytest.mark.slow
 def test_a_killed_pass_reads_no_further_the_next_time(tmp_path: Path) -> None:
     limited = LimitedPass(tmp_path)
     for kill_after in (5, 20):
@@ -136,6 +138,7 @@ def test_a_killed_pass_reads_no_further_the_next_time(tmp_path: Path) -> None:
     limited.require_whole()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [range(0, CUT, 3), range(CUT - 5, CUT), range(30)])
 def test_rows_that_were_wrongly_reported_to_pass_cost_no_row(tmp_path: Path, wrong: Sequence[int]) -> None:
     """The first stream stops too early or leaves rows out; what is on disk shows it, and another stream reads on."""
@@ -144,6 +147,7 @@ def test_rows_that_were_wrongly_reported_to_pass_cost_no_row(tmp_path: Path, wro
     limited.require_whole()
 
 
+@pytest.mark.slow
 def test_failed_rows_within_the_limit_do_not_hold_reading_up(tmp_path: Path) -> None:
     """More rows fail than may be read ahead of those that are known to end."""
     limited, refused = LimitedPass(tmp_path), [position for position in range(CUT) if position not in PASSING]

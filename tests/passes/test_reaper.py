@@ -54,6 +54,7 @@ def test_no_process_of_ray_outlives_a_killed_driver(mark: bytes) -> None:
     assert soon(lambda: not list(marked(mark)), 25), commands(mark)
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_ends_with_the_driver_and_others_do_not(mark: bytes) -> None:
     source = (
         "import subprocess, time\nfrom stj.passes.reaper import Reaper\nreaper = Reaper()\n"
@@ -68,6 +69,7 @@ def test_a_process_that_hangs_ends_with_the_driver_and_others_do_not(mark: bytes
         os.kill(left, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_what_a_stop_leaves_of_a_ray_that_has_not_started_whole_ends_too(mark: bytes) -> None:
     assert subprocess.run([sys.executable, "-c", STOPPED], cwd=ROOT, check=False).returncode == 143
     try:

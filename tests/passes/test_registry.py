@@ -59,6 +59,7 @@ def after(
     return rows_out
 
 
+@pytest.mark.slow
 def test_an_engine_on_another_machine_with_other_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     ray_here.install(monkeypatch)
     registry = PassRegistry(driver_node=LOST)

@@ -41,6 +41,7 @@ def end_with(monkeypatch: pytest.MonkeyPatch, *errors: type[BaseException]) -> "
     return reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError])
 def test_an_interrupt_holds_no_engine(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
     engine = end_with(monkeypatch, error, ValueError)
@@ -50,6 +51,7 @@ def test_an_interrupt_holds_no_engine(monkeypatch: pytest.MonkeyPatch, error: ty
     assert engine() is None
 
 
+@pytest.mark.slow
 def test_an_error_of_the_driver_is_one_line_and_its_trace_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

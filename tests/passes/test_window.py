@@ -157,6 +157,7 @@ PATTERNS = st.one_of(
 RANDOM = st.randoms(use_true_random=False)
 
 
+@pytest.mark.slow
 @given(PATTERNS, st.integers(1, 30), st.integers(1, 70), RANDOM, st.floats(0, 1), st.integers(0, 3))
 def test_no_row_beyond_those_in_flight_is_read_and_none_is_left_out(
     passing: list[bool], limit: int, ahead: int, rng: random.Random, finished_share: float, deaths: int
@@ -173,6 +174,7 @@ def test_no_row_beyond_those_in_flight_is_read_and_none_is_left_out(
     assert engines.registry.rows_read() == len(engines.rows)
 
 
+@pytest.mark.slow
 @given(PATTERNS, st.integers(1, 30), st.integers(1, 70), RANDOM, st.integers(0, 30), st.floats(0, 1))
 def test_a_repeated_reading_task_yields_the_same_tables_although_the_limit_came_nearer(
     passing: list[bool], limit: int, ahead: int, rng: random.Random, ray_has: int, finished_share: float
@@ -233,6 +235,7 @@ def test_a_row_that_takes_long_makes_reading_wait() -> None:
     assert engines.now > 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_a_gate_that_has_forgotten_rows_does_not_stop_a_pass_for_ever(tmp_path: Path, on_disk: bool) -> None:
     """Ray has started it again. It learns what is on disk. If rows failed, reading goes further."""

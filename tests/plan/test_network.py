@@ -109,6 +109,7 @@ def with_share(runs: Collection[Published], card: HardwareConfig, share: float) 
     return [replace(row, card=replace(card, training_share=share)) for row in runs if row.card == card]
 
 
+@pytest.mark.slow
 def test_the_constants_are_fitted_without_the_narrow_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """First, on one machine, the shares of both cards and the short micro-step; then, on wide networks, what is exposed."""
     fits = {}

@@ -124,6 +124,7 @@ def test_a_replica_that_no_machine_holds() -> None:
     assert role.remedy == "models.seed.tensor_parallel_size=4 GPUs, and a machine has 1: lower it or take larger machines"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
@@ -218,6 +219,7 @@ def test_sums_in_bf16_take_more_copies_the_fewer_ranks_a_machine_has(workers: in
     assert training.gradients_gb - layer - sums == pytest.approx(4 * (2 + copies), rel=0.001)  # 2 is the bucket itself
 
 
+@pytest.mark.slow
 def test_one_machine_has_no_second_copy() -> None:
     for words in (("train.workers=8",), ("hardware.gpus=1",)):
         training = planned("train.shard_within_machine=true", *words).training
@@ -254,6 +256,7 @@ def test_an_offloaded_optimizer_leaves_the_gpu_its_weights_and_the_bucket() -> N
     assert training.update_gb == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_adapters_leave_a_rank_the_frozen_weights_and_little_else() -> None:
     whole, adapters = (planned("train.workers=8", *words).training for words in ((), ("train.lora={}",)))
     assert whole is not None
@@ -315,6 +318,7 @@ def test_real_ranks_hold_what_the_plan_says(size: str) -> None:
     assert measured["over_plan"] == pytest.approx(1, abs=0.15), measured
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "remedy"),
     [
@@ -433,6 +437,7 @@ def test_a_training_that_would_drop_every_example_does_not_fit(file: str) -> Non
     assert preferring.remedy.startswith("all examples are longer than train.preference.max_seq_len=9 tokens")
 
 
+@pytest.mark.slow
 def test_texts_that_are_too_long_are_dropped() -> None:
     """Compared with drawn lengths: a prompt of 1,800 tokens and two judgments of 500, each with its spread."""
     rng = random.Random(0)

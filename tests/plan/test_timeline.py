@@ -56,6 +56,7 @@ def test_the_hours_of_the_paper_by_hand() -> None:
     assert idle == pytest.approx(parts, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_hours_of_preferences_by_hand() -> None:
     """Each step has four micro-steps, which train.preference sets; the reference reads all examples once."""
     words = ("train.objective=sft_then_dpo", "train.preference.max_seq_len=4096", "judge.sampling=all")

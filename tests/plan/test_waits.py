@@ -118,6 +118,7 @@ def test_weights_that_a_machine_holds_are_not_fetched_again() -> None:
     assert seconds(unmeasured, "seed fetch") == pytest.approx(WEIGHTS / 2, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_judge_is_read_from_where_its_training_has_written_it() -> None:
     """Each machine keeps what it has exported to an object store. A path is shared storage, or one machine's disk."""
     rest = seconds(planned("run_root=s3://b/p", "hardware.fetch_gbs=1000", "hardware.disk_gbs=1000"), "later starts")
@@ -160,6 +161,7 @@ def test_dollars_of_waiting_are_those_of_the_gpus_held() -> None:
         assert row.bound in {"compute", "network", "disk", "memory", "engines"}
 
 
+@pytest.mark.slow
 def test_the_narrowest_link_bounds_a_phase() -> None:
     def bounds(*words: str) -> dict[str, str]:
         return {row.name: row.bound for row in planned("run_root=s3://b/p", *words).phases}
@@ -197,6 +199,7 @@ def test_a_model_behind_an_api_starts_no_engine() -> None:
 PAPER = load([CONF / "paper.yaml"], ["run_root=s3://b/p"])
 
 
+@pytest.mark.slow
 @given(
     speeds=st.tuples(st.floats(0.01, 1000), st.floats(0.01, 1000)),
     link=st.sampled_from(["network_gbs", "disk_gbs", "fetch_gbs", "nvlink_gbs"]),
@@ -242,6 +245,7 @@ def test_an_absurd_value_is_one_line_with_key_value_unit_and_remedy(word: str, m
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_machine_without_its_network_is_refused_only_if_a_run_spans_machines(tmp_path: Path) -> None:
     """It does not inherit the network of the machine that it replaces, and a later file or word may give it."""
     mine = tmp_path / "mine.yaml"

@@ -64,6 +64,7 @@ def texts_of(program: str) -> dict[str, str]:
     return {node.targets[0].id: ast.literal_eval(node.value) for node in assigned}  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_run_publishes_its_last_judge_with_the_files_that_engines_load(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +165,7 @@ def test_what_was_exported_is_published_again_with_the_card_that_its_owner_edite
     assert json.loads((tmp_path / "again/manifest.json").read_bytes())["key"]["judge"] == "M_2"
 
 
+@pytest.mark.slow
 def test_a_run_copied_without_its_sources_is_published_and_figures_of_other_weights_are_not(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
@@ -177,6 +179,7 @@ def test_a_run_copied_without_its_sources_is_published_and_figures_of_other_weig
     assert mixed.benchmarks(2) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prepare", "words", "line"),
     [
@@ -259,6 +262,7 @@ def test_figures_of_grades_and_hostile_names_are_cells_of_a_table(run: Path) -> 
     assert "On benchmarks" not in text
 
 
+@pytest.mark.slow
 def test_the_programs_of_an_adapter_load_it_over_its_base(run: Path, tmp_path: Path, hub: StandIn) -> None:
     """The base is on the hub, so the adapter can be published."""
     hub.repositories["models/org/base"] = Repository(files={p.name: p.read_bytes() for p in SEED_MODEL.iterdir()})
@@ -279,6 +283,7 @@ def test_the_programs_of_an_adapter_load_it_over_its_base(run: Path, tmp_path: P
     compile(with_vllm, "card", "exec")
 
 
+@pytest.mark.slow
 def test_two_exports_to_one_place_do_not_mix(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with appearing(tmp_path / "out", "exporting") as directory:
         (directory / "mine").touch()
@@ -287,6 +292,7 @@ def test_two_exports_to_one_place_do_not_mix(run: Path, tmp_path: Path, capsys: 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_nothing_that_passes_for_a_model_and_the_next_one_clears_it(run: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-c", _STOPS_BEFORE_THE_CARD, str(run), str(tmp_path / "out")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
@@ -371,6 +377,7 @@ def export(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, s
     return code, out, error
 
 
+@pytest.mark.slow
 def test_a_repository_of_the_hub_gets_all_files_in_one_commit(run: Path, tmp_path: Path, hub: StandIn) -> None:
     """Another process, to which HF_ENDPOINT alone names the hub."""
     words = (sys.executable, "-m", "stj.cli", "export", str(run), "hub:org/judge")
@@ -398,6 +405,7 @@ def test_a_repository_that_holds_files_is_left_alone(run: Path, hub: StandIn, ca
     assert "holds 1 files (mine.txt), and nothing is overwritten" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("refuse", "corrupt", "line"),
     [
@@ -436,6 +444,7 @@ def test_without_a_token_the_hub_is_not_asked(
     assert hub.requests == []
 
 
+@pytest.mark.slow
 def test_the_licence_of_a_base_on_the_hub_is_read_there(
     tmp_path: Path, run: Path, hub: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -296,6 +296,7 @@ def test_text_in_another_encoding_is_one_line_from_every_reader(tmp_path: Path, 
             source_size(source(tmp_path / name))
 
 
+@pytest.mark.slow
 def test_the_time_for_a_directory_is_in_proportion_to_its_files(tmp_path: Path) -> None:
     def folder_of(files: int) -> Path:
         folder = tmp_path / str(files)

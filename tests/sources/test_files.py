@@ -107,6 +107,7 @@ def test_a_dialogue_may_stand_for_an_instruction(tmp_path: Path) -> None:
     assert (null.dropped, empty.dropped) == ("no_user_turn", "empty_turn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

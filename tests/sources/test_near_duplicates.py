@@ -58,6 +58,7 @@ def test_case_and_space_are_no_difference_and_one_word_in_forty_is_little() -> N
     assert drops(rows_of([text, changed]), threshold=1.0) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9])
 def test_pairs_around_the_threshold_are_dropped(threshold: float) -> None:
     def dropped_share(similarity: float) -> float:
@@ -83,6 +84,7 @@ def test_rows_stream() -> None:
     assert next(drop_near_duplicates(endless, 0.8, lambda row: True)).dropped is None
 
 
+@pytest.mark.slow
 def test_copies_of_real_conversations_are_dropped_and_hardly_any_others(test_data: Path) -> None:
     rows = list(read_rows(SourceConfig(path=str(test_data / "wildchat_a" / "wildchat.jsonl"))))
     usable = [row for row in rows if row.dropped is None]

@@ -132,6 +132,7 @@ def test_a_missing_file_is_named_by_its_key(tmp_path: Path) -> None:
         places_identity(kept_out)
 
 
+@pytest.mark.slow
 def test_real_benchmarks_keep_out_their_own_questions_and_hardly_any_conversation(test_data: Path) -> None:
     source = SourceConfig(
         path=str(test_data / "wildchat_a" / "wildchat.jsonl"),

@@ -102,6 +102,7 @@ def test_held_out_pairs_are_read_by_the_same_parser(parser: Parser, verdict: str
     assert {judgment.verdict for judgment in row.judgments} == {verdict}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.2, 0.5, 0.9])
 def test_draws_follow_the_theory(p: float) -> None:
     """Kept share 1 - (1-p)^N and draws (1 - (1-p)^N) / p, within 4 standard errors."""

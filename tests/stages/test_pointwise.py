@@ -125,6 +125,7 @@ def test_a_file_of_pairs_is_judged_by_grades(
     assert saved == POINTWISE
 
 
+@pytest.mark.slow
 def test_the_results_are_scored_and_counted_by_their_scores(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,6 +67,7 @@ def expected(judgments: list[Judgment], enough: Enough) -> list[Judgment]:
     return judgments
 
 
+@pytest.mark.slow
 @given(
     outcomes=st.lists(st.sampled_from(["right", "wrong", "unparsed", "fails"]), min_size=1, max_size=N),
     turns=st.lists(st.integers(0, 20), min_size=N, max_size=N),
@@ -221,6 +222,7 @@ def share_right() -> float:
     return sum(stay ** (length - 1) * (1 - stay) * min(0.9, 0.2 + length / 25) for length in range(1, 1000))
 
 
+@pytest.mark.slow
 def test_kept_lengths_are_those_of_a_random_right_one_and_the_first_finished_is_caught() -> None:
     paper = random_correct_of_all(seed=1)
     lengths, kept, draws, _ = asyncio.run(kept_lengths(width=4, seed=2))
@@ -254,6 +256,7 @@ class CountingEngine:
         """Nothing to release."""
 
 
+@pytest.mark.slow
 def test_a_judge_that_is_right_half_of_the_time_writes_a_sixth_of_all_n(monkeypatch: pytest.MonkeyPatch) -> None:
     """All written tokens count, even those of samples that run ahead while the engine drains and are aborted."""
     monkeypatch.setattr("stj.engine.load._CHECK_INTERVAL_S", 0)
@@ -288,6 +291,7 @@ def test_a_judge_that_is_right_half_of_the_time_writes_a_sixth_of_all_n(monkeypa
         assert row.output_tokens >= sum(judgment.output_tokens for judgment in row.judgments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
 def test_keep_rate_and_draws_are_those_of_the_theory(p: float) -> None:
     source = random.Random(7)

@@ -73,6 +73,7 @@ def orders_of_votes(most: int, orders: int = 2) -> st.SearchStrategy[list[list[s
     return st.lists(st.lists(word, min_size=most, max_size=most) | near, min_size=orders, max_size=orders)
 
 
+@pytest.mark.slow
 @given(votes=st.integers(1, 12).flatmap(orders_of_votes), turns=st.integers(0, 99), rule=st.sampled_from(["exact", "unlikely"]))
 def test_exact_gives_the_verdict_of_all_votes_and_no_rule_depends_on_what_arrives_first(
     votes: list[list[str]], turns: int, rule: StopRule
@@ -130,6 +131,7 @@ def test_one_order_is_decided_by_17_equal_votes_of_32() -> None:
 FOUR = Candidates(answers=("one", "two", "three", "four"), good=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [make_row(task="pairs", pair=PAIR), make_row(task="rewardbench2", candidates=FOUR)])
 @pytest.mark.parametrize("rule", [Stopping(rule="exact"), Stopping(rule="unlikely", error=1e-9)])
 @given(votes=st.integers(2, 9).flatmap(partial(orders_of_votes, orders=4)))
@@ -198,6 +200,7 @@ def chance_of(whole: State, chances: Sequence[tuple[float, float, float]]) -> fl
     return chance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [0.3, 0.1, 0.02])
 @pytest.mark.parametrize(("orders", "votes"), [(1, 6), (1, 9), (1, 12), (2, 3), (2, 4), (2, 5)])
 def test_the_stated_error_holds_whatever_the_chances_of_the_judge(orders: int, votes: int, error: float) -> None:
@@ -216,6 +219,7 @@ def test_the_stated_error_holds_whatever_the_chances_of_the_judge(orders: int, v
     assert (orders * votes) % 2 or fair == pytest.approx(greatest, rel=0.04)  # no lower lead would do
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chances", [(0.5, 0.5), (0.45, 0.5), (0.3, 0.7), (0.7, 0.7), (0.9, 0.9), (1.0, 0.0)])
 def test_the_stated_error_holds_in_a_simulation_at_32_votes_an_order(chances: tuple[float, float]) -> None:
     """Judges with these chances of A in each order; in (0.3, 0.7) and (1, 0) they vote by position."""
@@ -233,6 +237,7 @@ def test_the_stated_error_holds_in_a_simulation_at_32_votes_an_order(chances: tu
     assert min(chances) < 0.7 or asked / 2_000 < 0.45 * 32
 
 
+@pytest.mark.slow
 def test_the_leads_are_the_smallest_ones() -> None:
     assert (stopping_lead(32, 1, 0.02), stopping_lead(32, 2, 0.02)) == (8, 10)
     for votes in (1, 2, 7, 32, 1000):

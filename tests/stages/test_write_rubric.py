@@ -60,6 +60,7 @@ def test_another_rubric_is_dropped_and_the_pair_stays(
     assert row.pair
 
 
+@pytest.mark.slow
 @given(scale=st.sampled_from(sorted(SCALES)), data=st.data(), markup=st.sampled_from(["", "**", "- ", "> ", "# "]))
 def test_a_whole_rubric_is_read_as_it_was_written(scale: str, data: st.DataObject, markup: str) -> None:
     points = SCALES[scale]
@@ -121,6 +122,7 @@ def test_words_around_a_rubric_and_lines_without_words_are_left_out(text: str) -
     assert (rubric.criterion, rubric.descriptions) == ("Is the sum right?", ("No sum.", "A wrong sum.", "The right sum."))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["Criterion: x\n", "Score 1: y\n", "*******\n", "Score 1", " ", "\n", "######Score 1******\n"])
 def test_reading_takes_linear_time(part: str) -> None:
     short, long = (WHOLE + "\n" + part * size for size in (5_000, 80_000))

@@ -87,6 +87,7 @@ def damages(size: int) -> st.SearchStrategy[tuple[str, int, int]]:
     return st.tuples(st.sampled_from(["flip", "cut", "empty"]), st.integers(0, size - 1), st.integers(0, 7))
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_damage_is_taken_for_data(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -114,6 +115,7 @@ def test_no_damage_is_taken_for_data(data: st.DataObject, tmp_path_factory: pyte
         again.finish(dropped={"toxic": 2})
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_damage_of_unfinished_work_is_taken_for_data(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -196,6 +198,7 @@ def test_an_object_that_is_missing_says_so(bucket: str, tmp_path: Path) -> None:
         list(read_artifact(folder).records())
 
 
+@pytest.mark.slow
 def test_an_object_is_fetched_whole_once_and_is_checked_by_everyone_who_reads_it(bucket: str, tmp_path: Path) -> None:
     folder = Folder.at(bucket) / tmp_path.name
     finished(folder.uri)
@@ -340,6 +343,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), json_values), st.dictionaries(st.text(), json_values))
 def test_keys_differ_exactly_when_their_fingerprints_do(old: dict[str, object], new: dict[str, object]) -> None:
     assert differences(old, old) == []
@@ -379,6 +383,7 @@ rows = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(rows, min_size=1, max_size=4))
 def test_rows_come_back_from_arrow_as_they_went_in(given_rows: list[Row]) -> None:
     assert list(map(row_from_dict, rows_to_table(given_rows).to_pylist())) == given_rows

@@ -31,6 +31,7 @@ with sole_driver(Folder.at(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_a_second_driver_is_refused_unless_the_first_was_killed(tmp_path: Path) -> None:
     with running([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
@@ -99,6 +100,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_BEAT_S", 0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_damaged_sign_of_life_is_that_of_a_dead_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_has_locks", lambda *_: False)
@@ -119,6 +121,7 @@ def test_in_an_object_store_a_second_driver_is_refused_while_the_first_lives(
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_in_an_object_store_a_driver_takes_over_from_a_dead_one(bucket: str) -> None:
     folder = Folder.at(bucket) / "lease_2"
@@ -142,6 +145,7 @@ def work_until_overtaken(folder: Folder, turn: int, monkeypatch: pytest.MonkeyPa
         wait_for_a_signal()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick", "ctrl_c")
 @pytest.mark.parametrize("turn", [1, 2], ids=["both came at once", "the other came later"])
 def test_a_driver_that_was_taken_for_dead_stops(bucket: str, turn: int, monkeypatch: pytest.MonkeyPatch) -> None:

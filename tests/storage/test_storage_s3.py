@@ -48,6 +48,7 @@ def test_files_and_folders(folder: Folder) -> None:
     assert (folder / "nowhere").names() == (folder / "nowhere").folders() == []
 
 
+@pytest.mark.slow
 def test_a_scratch_directory_is_removed_after_its_files_are_uploaded(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stj.storage.folder._PART_BYTES", 6 << 20)  # S3 takes parts of 5 MiB and more
     monkeypatch.setattr("stj.storage.folder._PARTS_AT_ONCE", 1)
@@ -69,6 +70,7 @@ def test_a_directory_is_its_own_workspace(tmp_path: Path) -> None:
     assert local.download("shard", tmp_path / "copy").read_bytes() == b"content"
 
 
+@pytest.mark.slow
 def test_an_artifact_is_absent_partial_done_and_stale(folder: Folder) -> None:
     artifact = Artifact(folder, {"step": "test", "seed": 1})
     assert artifact.state() == ("absent", [])
@@ -90,6 +92,7 @@ def test_a_missing_bucket_is_one_clear_line(bucket: str) -> None:
         Folder.at(bucket.replace("s3://bucket", "s3://elsewhere")).write("a", b"")
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_one_clear_line(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     nobody = Folder.at("s3://bucket/run?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
@@ -97,6 +100,7 @@ def test_a_store_that_does_not_answer_is_one_clear_line(bucket: str, monkeypatch
         nobody.exists("manifest.json")
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_once_by_the_processes_of_a_machine(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +130,7 @@ def put_model(folder: Folder, files: dict[str, bytes]) -> ModelConfig:
     return ModelConfig(path=folder.uri)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -189,6 +194,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return size
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_serves_what_it_holds_and_names_the_setting_otherwise(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +215,7 @@ def test_a_cache_that_cannot_be_written_serves_what_it_holds_and_names_the_setti
             local_model(model)
 
 
+@pytest.mark.slow
 def test_if_space_is_short_the_longest_unused_copy_is_deleted(folder: Folder, disk: dict[str, float]) -> None:
     copies = {name: local_model(other_model(folder / name)) for name in ("a", "b")}
     model_size = sum(file.stat().st_size for file in copies["a"].iterdir())
@@ -228,6 +235,7 @@ def test_if_space_is_short_the_longest_unused_copy_is_deleted(folder: Folder, di
     assert copies["c"].exists()
 
 
+@pytest.mark.slow
 def test_a_copy_that_a_process_holds_stays_however_long_ago_it_was_loaded(folder: Folder, disk: dict[str, float]) -> None:
     model = other_model(folder / "a")
     copy = held_model(model)
@@ -238,6 +246,7 @@ def test_a_copy_that_a_process_holds_stays_however_long_ago_it_was_loaded(folder
     assert copy.exists()
 
 
+@pytest.mark.slow
 def test_what_the_machine_holds_under_another_name_is_not_fetched_again(
     folder: Folder, disk: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +264,7 @@ def test_what_the_machine_holds_under_another_name_is_not_fetched_again(
     assert (third / "model.safetensors").read_bytes() == b"weights" * 1000
 
 
+@pytest.mark.slow
 def test_without_a_manifest_a_file_is_checked_against_its_listed_size(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def eager_kernel(*, grouped: bool) -> Callable[..., Tensor]:
     return torch_2_13 if grouped else torch_2_11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grouped", [True, False])
 @pytest.mark.parametrize("case", CASES)
 def test_the_kernel_is_called_for_the_same_attention(case: Case, grouped: bool) -> None:

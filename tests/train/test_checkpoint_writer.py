@@ -208,6 +208,7 @@ def operations(*, stored: bool) -> int:
 LAST = {stored: operations(stored=stored) for stored in (False, True)}
 
 
+@pytest.mark.slow
 @given(data=st.data(), stored=st.booleans(), fits=st.booleans())
 def test_a_kill_at_any_file_operation_leaves_the_new_checkpoint_or_the_one_before(
     data: st.DataObject, stored: bool, fits: bool

@@ -117,6 +117,7 @@ def test_too_long_examples_are_dropped_with_a_count() -> None:
     assert [row.id for row in kept] == [row.id for row in all_of_them if row.length <= limit]
 
 
+@pytest.mark.slow
 def test_an_example_that_cannot_fit_is_never_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
     """20 MB of text take a tokenizer 10 s and 2 GB."""
     tokenizer, long = load_tokenizer(SEED_MODEL), "word " * 1_000_000

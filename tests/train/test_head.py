@@ -16,6 +16,7 @@ def full_logps(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tenso
     return head(hidden).float().log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, VOCABULARY - 1), max_size=20), st.booleans())
 def test_log_probabilities_and_gradients_are_those_of_the_full_computation(wanted: list[int], bias: bool) -> None:
@@ -32,6 +33,7 @@ def test_log_probabilities_and_gradients_are_those_of_the_full_computation(wante
         assert (gradient - exact).norm() <= 1e-5 * exact.norm() + 1e-7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_frozen_head_passes_the_same_gradient_on_and_has_none(bias: bool) -> None:
     torch.manual_seed(0)

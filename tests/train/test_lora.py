@@ -61,6 +61,7 @@ def test_training_that_could_not_begin_is_refused_on_the_driver(seed_directory: 
         check_model(ModelConfig(path=str(seed_directory)), LoraConfig(targets=("w1",)))
 
 
+@pytest.mark.slow
 def test_only_adapters_learn_and_equal_seeds_begin_alike(seed_directory: Path) -> None:
     models = [AutoModelForCausalLM.from_pretrained(seed_directory) for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
@@ -73,6 +74,7 @@ def test_only_adapters_learn_and_equal_seeds_begin_alike(seed_directory: Path) -
     assert not any(p.any() for name, p in learning[0].items() if "lora_B" in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

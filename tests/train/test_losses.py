@@ -40,6 +40,7 @@ def by_hand(pairs: list[tuple[torch.Tensor, torch.Tensor]], reference: torch.Ten
     return compared / len(pairs) + p.nll_scale * likelihood
 
 
+@pytest.mark.slow
 @given(COUNTS, st.sampled_from(["dpo", "rpo"]), st.booleans(), st.sampled_from([0.0, 1.5]))
 def test_preference_losses_are_those_of_the_papers_however_they_are_spread(
     counts: list[tuple[int, int]], objective: str, normalized: bool, nll_scale: float

@@ -93,6 +93,7 @@ def mixed(first: torch.Tensor, second: torch.Tensor, weight: float) -> NDArray[A
     return rounded(np.float32(weight) * float32(first) + np.float32(1 - weight) * float32(second), first.dtype)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(*[st.floats(-1e4, 1e4, width=32)] * 2), min_size=1),
     st.floats(0, 1).filter(lambda weight: 0 < weight < 1),
@@ -107,6 +108,7 @@ def test_a_mix_is_that_of_numpy_bit_for_bit(
     assert np.array_equal(bits(mix(a, b, weight)), mixed(a, b, weight))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.5, 0.3, 1 / 3])
 def test_every_weight_of_a_merged_model_is_that_of_numpy(
     weight: float, parents: tuple[ModelConfig, ModelConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -125,6 +127,7 @@ def test_every_weight_of_a_merged_model_is_that_of_numpy(
     assert merged.size == 2 * merged.numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight", "parent"), [(1, 0), (0, 1)])
 def test_a_weight_of_1_or_0_gives_one_parent_bit_for_bit(weight: float, parent: int, tmp_path: Path) -> None:
     """Also zeros with a sign, which a sum would lose."""
@@ -183,6 +186,7 @@ def test_ties_keeps_the_largest_changes_of_the_sign_that_weighs_more(tmp_path: P
     assert len(compared) == len(written) - 5  # all but norms, which have not changed
 
 
+@pytest.mark.slow
 def test_dare_keeps_random_changes_by_the_seed_and_the_tensor_s_name(
     base: str, parents: tuple[ModelConfig, ModelConfig], tmp_path: Path
 ) -> None:
@@ -283,6 +287,7 @@ def test_the_manifest_names_both_parents_and_every_file(parents: tuple[ModelConf
         held_model(merged)
 
 
+@pytest.mark.slow
 def test_models_of_the_package_and_at_uris_are_parents_too(tmp_path: Path) -> None:
     shutil.copytree(SEED_MODEL, tmp_path / "other")
     command = ["merge", "package://mini/seed_model", f"file://{tmp_path}/other", str(tmp_path / "out"), "weight=0.4"]
@@ -294,6 +299,7 @@ def test_models_of_the_package_and_at_uris_are_parents_too(tmp_path: Path) -> No
 KINDS = ["mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "phi3", "gpt2", "gpt_neox"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tied", [True, False])
 def test_models_of_many_families_are_merged(kind: str, tied: bool, tmp_path: Path) -> None:
@@ -322,6 +328,7 @@ def test_a_tokenizer_that_a_training_saved_again_is_the_same(parents: tuple[Mode
     merge(parents[0], ModelConfig(path=str(other)), str(tmp_path / "out"), HALF)
 
 
+@pytest.mark.slow
 def test_parents_on_the_hub_are_named_by_their_commits(parents: tuple[ModelConfig, ModelConfig], tmp_path: Path) -> None:
     """Both are in the cache of a machine without network."""
     commits = "a" * 40, "b" * 40
@@ -538,6 +545,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "message"), BROKEN, ids=[message[:40] for _, message in BROKEN])
 def test_models_that_differ_or_are_no_parents_are_refused_in_one_line(
     damage: Callable[[Path], object],

@@ -2,6 +2,7 @@ import random
 import statistics
 from itertools import chain, groupby
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,6 +78,7 @@ def test_a_row_is_filled_as_well_as_any_choice_could_fill_it(lengths: list[int])
     assert sum(lengths[index] for index in first) == max(sums)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.integers(1000, 2000))
 def test_at_least_97_percent_of_the_budget_is_useful_on_the_lengths_of_the_paper(seed: int, count: int) -> None:
     lengths = [prompt + judgment for prompt, judgment in paper_lengths(count, seed)]

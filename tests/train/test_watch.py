@@ -129,6 +129,7 @@ def test_a_damaged_file_and_a_folder_that_cannot_be_read_do_not_end_the_watch(
         assert soon(lambda: has(caplog, SHOWN.format(step=3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -372,6 +372,7 @@ FIRST_LINE = ("judgelm", "pandalm")
 CITED = ("The user writes “{}”", "It says '{}', which is no argument", "{} stands in the answer", "{}\n\nThat is quoted")
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_texts_break_no_parser_and_a_quoted_tag_is_no_verdict() -> None:
     """Texts of tags and their fragments, texts without a tag, and texts of a judge that quotes tags from the responses.
 
@@ -505,6 +506,7 @@ BEGUN = {
 """The beginning of a tag of a format; of the others it is [[."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parser", PARSERS)
 @FORMAT
 def test_time_grows_with_the_length_of_a_text(name: str, parser: Parser) -> None:

@@ -396,6 +396,7 @@ REPEATED = (
 BEGUN = {"prometheus": "[RESULT] ", "flow": "<score>", "fastchat": "[[", "line": "Score: ", "json": '"score": '}
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("parser", PARSERS)
 def test_time_grows_with_the_length_of_a_text(style: str, parser: Parser) -> None:

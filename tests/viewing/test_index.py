@@ -153,6 +153,7 @@ def test_a_place_without_rows_is_refused(tmp_path: Path) -> None:
         sources_of(str(tmp_path), "pairs.jsonl")
 
 
+@pytest.mark.slow
 def test_any_row_of_any_part_is_read(tmp_path: Path) -> None:
     """Rows in several parts and row groups, more than one batch of them."""
     rows = [pair_row(str(number)) for number in range(9000)]

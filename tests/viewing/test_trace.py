@@ -75,6 +75,7 @@ def text_of(run: Path, word: str) -> str:
     return "\n".join(map(str, passages(trace(str(run), word))))
 
 
+@pytest.mark.slow
 def test_a_line_of_the_source_leads_to_what_each_judge_said_and_to_the_models(run: Path) -> None:
     for row in (row for row in rows_of(run) if row.task == TRAINING and row.origin is None and row.pair):
         found = traced(run, row.id)
@@ -91,6 +92,7 @@ def test_a_line_of_the_source_leads_to_what_each_judge_said_and_to_the_models(ru
         assert {"categorize", "judge_system"} <= found.steps[0].prompts.keys()
 
 
+@pytest.mark.slow
 def test_what_is_learned_is_what_the_training_sets_hold(run: Path) -> None:
     row_trace = cache(partial(traced, run))
     for iteration, judging in ((1, "pairs"), (2, "iteration_2/judged")):
@@ -151,6 +153,7 @@ def test_a_given_pair_is_found_by_its_id_its_id_in_the_file_and_its_line(run: Pa
     assert tombstone.steps[0].cost is None or tombstone.steps[0].cost.share == 0
 
 
+@pytest.mark.slow
 def test_the_cost_of_all_rows_is_that_of_the_pass_but_for_its_waste(run: Path, tmp_path: Path) -> None:
     costly = broken_off(run, tmp_path / "run")
     rows = [row for row in rows_of(run) if row.task == TRAINING]
@@ -164,6 +167,7 @@ def test_the_cost_of_all_rows_is_that_of_the_pass_but_for_its_waste(run: Path, t
     assert sum(cost.dollars or 0 for cost in costs + measured) == pytest.approx(4)
 
 
+@pytest.mark.slow
 def test_a_held_out_pair_has_every_judge_and_no_training_set(run: Path) -> None:
     found = traced(run, "h81")
     assert [step.name for step in found.steps] == ["pairs", "iteration_2/judged", "heldout_2"]
@@ -172,6 +176,7 @@ def test_a_held_out_pair_has_every_judge_and_no_training_set(run: Path) -> None:
     assert not found.absent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "message"),
     [
@@ -198,6 +203,7 @@ def test_a_word_that_names_nothing_is_one_line_with_a_remedy(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(word=st.text())
 def test_no_word_is_too_odd(run: Path, word: str) -> None:
@@ -220,6 +226,7 @@ def broken_off(run: Path, to: Path, *gone: str) -> Path:
     return to
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_shows_what_is_committed(run: Path, tmp_path: Path) -> None:
     part = broken_off(run, tmp_path / "part", "pairs/manifest.json", "iteration_1", "iteration_2", "heldout_2", "report.*")
     parts = sorted((part / "pairs/rows").glob("*.parquet"))
@@ -281,6 +288,7 @@ def words_of(run: Path) -> Sequence[str]:
     return [row.id for row in rows_of(run)]
 
 
+@pytest.mark.slow
 def test_the_text_fits_80_columns_and_steers_no_terminal(run: Path) -> None:
     long = {str(run), str(run.parent), "file"}
     for word in words_of(run):

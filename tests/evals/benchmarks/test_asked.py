@@ -97,6 +97,7 @@ def same(writers: dict[str, Callable[[Path, Sequence[Record]], None]], rows: Seq
     assert all(result == results[0] for result in results), results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("benchmark", ROWS)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())

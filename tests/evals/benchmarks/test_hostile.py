@@ -54,6 +54,7 @@ def source_record(record: dict[str, Any]) -> SourceRecord:
     return SourceRecord("file.jsonl, line 1", "file.jsonl", record)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOOD)
 @HOSTILE
 @given(data=st.data())
@@ -80,6 +81,7 @@ def test_any_value_in_a_row_of_grades(data: st.DataObject) -> None:
         score_file(str(file), benchmark_ref("mtbench"), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize("name", BENCHMARKS)
 @HOSTILE

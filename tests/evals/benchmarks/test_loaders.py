@@ -413,6 +413,7 @@ def test_one_clear_line_for_each_bad_file(name: str, records: list[Record], mess
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "text", "message"),
     [
