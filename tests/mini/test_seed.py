@@ -11,7 +11,7 @@ from stj.mini import seed as recipe
 from stj.models.chat import encode_chat
 from stj.rows import Turn
 
-pytestmark = pytest.mark.engine  # A minute of training, without engines.
+pytestmark = pytest.mark.long  # A minute of training, without engines.
 
 
 @pytest.fixture
