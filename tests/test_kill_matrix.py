@@ -32,7 +32,6 @@ from tests.test_job import BIN, ROOT, free_port
 pytestmark = pytest.mark.engine
 
 QUESTIONS = 36
-RANDOM_MOMENTS = 20
 RANDOM_MOMENTS_ON_RAY = 5  # whose processes take seconds to start
 KILLED, STOPPED = -signal.SIGKILL, -signal.SIGSTOP
 LIMITING = re.compile("pairs/staged-")
@@ -223,12 +222,13 @@ def undisturbed(loops: Loops) -> Loop:
     return loop
 
 
-def test_killed_at_every_named_point(loops: Loops, undisturbed: Loop) -> None:
+@pytest.mark.parametrize("step", [8, pytest.param(1, marks=pytest.mark.long)])
+def test_killed_at_every_named_point(loops: Loops, undisturbed: Loop, step: int) -> None:
     """At each point in turn, in one run: each driver resumes the run and is killed at the next point."""
     points = [point for point in undisturbed.points() if not LIMITING.search(point)]
     assert len(points) > 60
-    loop = loops("points")
-    for point in points:
+    loop = loops(f"points_{step}")
+    for point in points[step // 2 :: step]:
         assert loop.drive(point) == KILLED, f"never came to {point}\n{loop.output()}"
     assert loop.drive() == 0
     assert [loop.examples(name) for name in EXAMPLES] == [undisturbed.examples(name) for name in EXAMPLES]
@@ -259,8 +259,9 @@ def test_killed_while_it_commits_in_an_object_store(loops: Loops, undisturbed: L
     assert loop.examples(EXAMPLES[0]) == undisturbed.examples(EXAMPLES[0])
 
 
-def test_killed_at_random_moments(loops: Loops, undisturbed: Loop) -> None:
-    kill_at_random_moments(loops.one_by_one("random"), undisturbed, RANDOM_MOMENTS)
+@pytest.mark.parametrize("moments", [4, pytest.param(20, marks=pytest.mark.long)])
+def test_killed_at_random_moments(loops: Loops, undisturbed: Loop, moments: int) -> None:
+    kill_at_random_moments(loops.one_by_one(f"random_{moments}"), undisturbed, moments)
 
 
 @pytest.mark.long
