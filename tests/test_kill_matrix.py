@@ -34,7 +34,7 @@ pytestmark = pytest.mark.engine
 QUESTIONS = 36
 RANDOM_MOMENTS_ON_RAY = 5  # whose processes take seconds to start
 KILLED, STOPPED = -signal.SIGKILL, -signal.SIGSTOP
-LIMITING = re.compile("pairs/staged-")
+LIMITING = re.compile("pairs/rows/staged-")
 """Points that a run reaches only if it processed rows beyond the limit, which depends on timing."""
 IN_FLIGHT = 16
 PASSES = {"pairs": "seed", "iteration_2/judged": "trained"}
