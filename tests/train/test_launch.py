@@ -127,6 +127,7 @@ def test_a_finished_model_is_not_trained_again(undisturbed: Path, seed_directory
     assert (undisturbed / "model/manifest.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 def test_a_killed_rank_of_a_run_in_an_object_store_changes_no_weight(
     undisturbed: Path,
     seed_directory: Path,
