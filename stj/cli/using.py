@@ -153,7 +153,7 @@ def _serve(
 ) -> None:
     """Serves a judge over HTTP, beside vLLM's OpenAI API.
 
-    Answers POST /v1/judge, GET /health and GET /metrics.
+    Answers POST /v1/judge and /v1/grade, GET /health and /metrics.
     """
     from stj.judging.calibration_file import read_abstention
     from stj.judging.serve import serve
