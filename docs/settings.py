@@ -9,15 +9,15 @@ says what the code says. tests/test_docs.py fails if the page is older than the 
 import ast
 import inspect
 import json
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from stj import config as config_module
-from stj import model_settings, pair_sources
 from stj.config import AnnotateConfig, Config, EngineConfig, MergeConfig, UseConfig, installed_engine
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -184,7 +184,7 @@ class Reference:
             name = f"{prefix}{field.name}"
             anchor = self._anchor + name.replace("[]", "").replace(".", "-")
             ending = "\\" if doc else ""
-            yield f'- <a id="{anchor}"></a>**`{name}`** · {_type_words(kind)} · default `{as_yaml(value)}`{ending}'
+            yield f'- <a id="{anchor}"></a>**`{name}`** · {_type_words(kind, cls)} · default `{as_yaml(value)}`{ending}'
             yield f"  {doc}\n" if doc else ""
 
 
@@ -198,27 +198,17 @@ def _like_another(name: str, value: Any, doc: str, like: str, explained: Any) ->
     yield f"  {doc}{' ' if doc else ''}Fields as in [`{like}`](#{like.replace('[]', '').replace('.', '')}).{defaults}\n"
 
 
-_ALIASES = (
-    "PairSourceKind",
-    "Ties",
-    "Objective",
-    "Parser",
-    "Thinking",
-    "StopRule",
-    "Aggregate",
-    "MergeMethod",
-    "Mixing",
-    "HumanShareRule",
-)
-
-
-def _type_words(kind: str) -> str:
-    """A type for a reader of YAML: the values of a Literal, `float or null`."""
+def _type_words(kind: str, cls: type) -> str:
+    """The type of a field of a class, for a reader of YAML: the values of a Literal, `float or null`."""
     if optional_group(kind):
         return "a group of settings or null"
-    homes = (config_module, pair_sources, model_settings)
-    resolved = str(next(getattr(home, kind) for home in homes if hasattr(home, kind))) if kind in _ALIASES else kind
-    words = resolved.replace("typing.", "").replace("'", '"').replace(" | None", " or null")
+    named = [value for base in cls.__mro__ if (value := vars(sys.modules[base.__module__]).get(kind))]
+    words = (
+        (str(named[0]) if named and get_origin(named[0]) is Literal else kind)
+        .replace("typing.", "")
+        .replace("'", '"')
+        .replace(" | None", " or null")
+    )
     if words.startswith("Literal["):
         return " or ".join(f"`{value.strip()}`" for value in words[len("Literal[") : -1].replace('"', "").split(","))
     return (

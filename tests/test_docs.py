@@ -238,6 +238,13 @@ def test_the_settings_page_is_fresh() -> None:
     assert settings.PAGE.read_text() == settings_page(), f"docs/settings.md is not fresh: run `{settings.COMMAND}`"
 
 
+@pytest.mark.slow
+def test_the_settings_page_lists_values_and_not_names_of_python_types() -> None:
+    types = re.findall(r"\*\* · (.+?) · default", settings_page())
+    assert len(types) > 100
+    assert not [words for words in types if re.search(r"\b[A-Z]\w+", re.sub(r"`.*?`|\bAny\b", "", words))]
+
+
 def test_the_page_of_words_is_fresh() -> None:
     stale = f"docs/reading-results.md is not fresh: run `{reading_results.COMMAND}`"
     assert reading_results.PAGE.read_text() == reading_results.page(), stale
