@@ -202,15 +202,13 @@ def _type_words(kind: str, cls: type) -> str:
     """The type of a field of a class, for a reader of YAML: the values of a Literal, `float or null`."""
     if optional_group(kind):
         return "a group of settings or null"
-    named = [value for base in cls.__mro__ if (value := vars(sys.modules[base.__module__]).get(kind))]
-    words = (
-        (str(named[0]) if named and get_origin(named[0]) is Literal else kind)
-        .replace("typing.", "")
-        .replace("'", '"')
-        .replace(" | None", " or null")
-    )
+    name, _, rest = kind.partition(" | ")
+    named = [value for base in cls.__mro__ if (value := vars(sys.modules[base.__module__]).get(name))]
+    words = str(named[0]) if named and get_origin(named[0]) is Literal else name
+    words = words.replace("typing.", "").replace("'", '"')
     if words.startswith("Literal["):
-        return " or ".join(f"`{value.strip()}`" for value in words[len("Literal[") : -1].replace('"', "").split(","))
+        words = " or ".join(f"`{value.strip()}`" for value in words[len("Literal[") : -1].replace('"', "").split(","))
+    words += rest.replace("None", " or null")
     return (
         words.replace("tuple[str, ...]", "list of str")
         .replace("tuple[Clue, ...]", "list of str")
