@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from stj import Judge
-from stj.config import VoteConfig
 from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.judging.calibration import Calibration, Outcome, Outcomes
 from stj.judging.risk import RiskLimit
+from stj.use_config import VoteConfig
 from stj.verdict import Label
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stj.config import ModelConfig, VoteConfig, installed_engine
+from stj.config import ModelConfig, installed_engine
 from stj.engine.start import start_engine
 from stj.generate import Engine, Sampling
 from stj.judging.judge import compare_responses
@@ -27,6 +27,7 @@ from stj.models.config_json import within_context
 from stj.stages.runner import TokenCounter
 from stj.stages.stopping import Stopping
 from stj.stages.vote import PairVerdict
+from stj.use_config import VoteConfig
 from stj.verdict import Verdict, majority
 
 ROOT = Path(__file__).parents[1]

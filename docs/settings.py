@@ -1,4 +1,4 @@
-"""The settings page, docs/settings.md, from the dataclasses of stj/config.py.
+"""The settings page, docs/settings.md, from the dataclasses of stj/config.py and stj/use_config.py.
 
     python docs/settings.py       writes the page
 
@@ -18,17 +18,19 @@ from pathlib import Path
 from typing import Any, Literal, get_origin
 
 from stj import config as config_module
-from stj.config import AnnotateConfig, Config, EngineConfig, MergeConfig, UseConfig, installed_engine
+from stj.config import Config, EngineConfig, installed_engine
+from stj.use_config import AnnotateConfig, MergeConfig, UseConfig
 
 PAGE = Path(__file__).with_name("settings.md")
 COMMAND = ".venv/bin/python docs/settings.py"
 
 _BEGINNING = """\
-<!-- Do not edit: docs/settings.py makes this page from stj/config.py. -->
+<!-- Do not edit: docs/settings.py makes this page from stj/config.py and stj/use_config.py. -->
 
 # Settings
 
-Every setting is a field of a dataclass in [stj/config.py](../stj/config.py). This page is made from that file.
+Every setting is a field of a dataclass: those of a run in [stj/config.py](../stj/config.py), those of a judge in use in
+[stj/use_config.py](../stj/use_config.py). This page is made from them.
 
 A YAML file sets fields by group, nested (`train: {lr: 1e-6}`) or flat (`train.lr: 1e-6`). `key=value` on the command line wins.
 The type of a field says how its value is read. Text stays as it is written: `run_root: 2024_05_01`, `revision: 8601e45` and

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
+from stj.config_rules import check_curation, check_objective, check_preferences
 from stj.curation import CurateConfig
 from stj.deepspeed_settings import used_settings
 from stj.disagreement import DisagreementConfig
@@ -25,20 +26,19 @@ from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.model_settings import ModelConfig as ModelConfig
 from stj.pair_fields import PairFields, Ties
-from stj.pair_mixing import HumanShareRule, Mixing, check_mixing, mixed_sources
-from stj.pair_sources import PairSource, check_sources, policies
-from stj.prompts.given import is_given, packed, variant_of
+from stj.pair_mixing import HumanShareRule, Mixing, mixed_sources
+from stj.pair_sources import PairSource, policies
+from stj.prompts.given import is_given, packed
 from stj.prompts.grading import GRADE, GRADES, GradePrompt, grade_prompt_of
-from stj.prompts.variants import Variant
 from stj.rescue import RescueConfig
 from stj.rows import CATEGORIES
 from stj.rubrics import SCALES, Rubric, rubric
-from stj.setting_checks import above_0 as _above_0
-from stj.setting_checks import at_least as _at_least
-from stj.setting_checks import check as _check
-from stj.setting_checks import numbers as _numbers
+from stj.setting_checks import above_0, at_least, check, numbers, one_of, stop_error, zero_to_one
 from stj.storage.location import check_location, is_uri
 from stj.verdict import Parser
+
+if TYPE_CHECKING:
+    from stj.use_config import VoteConfig
 
 StopRule = Literal["all", "exact", "unlikely"]
 Aggregate = Literal["majority", "distribution"]
@@ -46,7 +46,6 @@ JudgeMode = Literal["pairwise", "pointwise"]
 
 ROLES = ("generator", "first_judge", "seed")
 """The models of `models`."""
-MergeMethod = Literal["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties"]
 Objective = Literal["sft", "dpo", "rpo", "sft_then_dpo"]
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 REASONING_CATEGORIES = ("Mathematical reasoning", "Knowledge and Reasoning")
@@ -64,11 +63,7 @@ _LABEL_KEY = re.compile(rf"(?:[a-zA-Z0-9.-]{{1,253}}/)?{_LABEL}")
 _LABEL_SELECTOR = re.compile(rf"!?(?:{_LABEL}|in\({_LABEL}(?:, ?{_LABEL})*\))")
 
 
-def _share(key: str, settings: object, *names: str) -> None:
-    _numbers(key, settings, names, lambda number: 0 <= number <= 1, "a share between 0 and 1")
-
-
-def _pack_prompt(settings: "Config | VoteConfig", key: str) -> None:
+def pack_prompt(settings: "Config | VoteConfig", key: str) -> None:
     """Replaces the file of a prompt by its words, so that they travel with the settings."""
     prompt = packed(settings.prompt, settings.prompt_format, key)
     if prompt != settings.prompt:
@@ -78,37 +73,27 @@ def _pack_prompt(settings: "Config | VoteConfig", key: str) -> None:
 
 def check_format_is_used(wording: str | None, prompts: Sequence[str], key: str) -> None:
     """Raises ConfigError if a format is named, but every prompt has its own: a packed one left no format behind."""
-    _check(
+    check(
         wording is None or any(map(is_given, prompts)),
         f"{key}_format={wording}: {key}={prompts[0]} has its own format; leave {key}_format out, or name a file in {key}",
     )
 
 
-def _check_stop_error(key: str, error: float) -> None:
-    number = isinstance(error, int | float)
-    _check(number and 0 < error <= 0.5, f"{key}={error}: must be a share above 0, up to 0.5")
+def location(key: str, place: str) -> None:
+    """Checks that a setting is a directory, or a URI that can be read and written."""
+    try:
+        check_location(place)
+    except ConfigError as error:
+        raise ConfigError(f"{key}={error}") from None
 
 
 def _check_place(key: str, place: Mapping[str, str]) -> None:
     """Refuses label selectors that Ray would refuse later, when machines are asked for."""
     for label, wanted in place.items():
-        _check(
+        check(
             isinstance(wanted, str) and bool(_LABEL_KEY.fullmatch(label) and _LABEL_SELECTOR.fullmatch(wanted)),
             f"{key}={{{label}: {wanted}}}: not a label selector of Ray; write a label with value, !value, in(a,b) or !in(a,b)",
         )
-
-
-def _check_location(key: str, location: str) -> None:
-    try:
-        check_location(location)
-    except ConfigError as error:
-        raise ConfigError(f"{key}={error}") from None
-
-
-def _check_option(key: str, value: object, options: object) -> None:
-    """A file's options are checked as it is read; this also checks those that Python code gives."""
-    known = get_args(options)
-    _check(value in known, f"{key}={value}: must be one of {', '.join(map(repr, known))}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +131,10 @@ class SourceConfig:
     `examples.labelled`."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.path), "source.path is empty; name a file, a directory or a data set on the hub")
-        _at_least(1, "source.", self, "limit")
-        _numbers("source.", self, ("near_duplicates",), lambda share: 0.5 <= share <= 1, "between 0.5 and 1, or null")
-        _check(all(self.keep_out), "source.keep_out holds an empty path; name files or directories")
+        check(bool(self.path), "source.path is empty; name a file, a directory or a data set on the hub")
+        at_least(1, "source.", self, "limit")
+        numbers("source.", self, ("near_duplicates",), lambda share: 0.5 <= share <= 1, "between 0.5 and 1, or null")
+        check(all(self.keep_out), "source.keep_out holds an empty path; name files or directories")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,22 +172,22 @@ class SelectConfig:
     all. It rejects no instruction."""
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             1 <= self.min_complexity <= self.max_complexity <= 10,
             f"select.min_complexity={self.min_complexity}, select.max_complexity={self.max_complexity}: "
             "they must be 1 to 10, and min at most max",
         )
-        _at_least(1, "select.", self, "limit", "min_turns", "per_cluster")
-        _check(
+        at_least(1, "select.", self, "limit", "min_turns", "per_cluster")
+        check(
             self.max_turns is None or self.min_turns <= self.max_turns,
             f"select.min_turns={self.min_turns}, select.max_turns={self.max_turns} user turns: min must be at most max",
         )
         for name in ("categories", "lengths", "languages"):
-            _check(getattr(self, name) != (), f"select.{name}=[]: no row can pass; null passes all")
+            check(getattr(self, name) != (), f"select.{name}=[]: no row can pass; null passes all")
         unknown = sorted(set(self.categories or ()) - set(CATEGORIES))
-        _check(not unknown, f"select.categories={', '.join(unknown)}: no such category; Figure 7 has {'; '.join(CATEGORIES)}")
+        check(not unknown, f"select.categories={', '.join(unknown)}: no such category; Figure 7 has {'; '.join(CATEGORIES)}")
         bad = sorted(set(self.lengths or ()) - set("abcde"))
-        _check(not bad, f"select.lengths={', '.join(bad)}: no such length; Figure 7 has a, b, c, d and e")
+        check(not bad, f"select.lengths={', '.join(bad)}: no such length; Figure 7 has a, b, c, d and e")
 
 
 def _mixtral() -> ModelConfig:
@@ -230,12 +215,12 @@ class ModelsConfig:
     def __post_init__(self) -> None:
         for name in ROLES:
             model: ModelConfig = getattr(self, name)
-            _check(bool(model.path or model.endpoint), f"models.{name}.path is empty; name a model")
-        _check(
+            check(bool(model.path or model.endpoint), f"models.{name}.path is empty; name a model")
+        check(
             self.seed.endpoint is None,
             f"models.seed.endpoint={self.seed.endpoint}: the seed is fine-tuned, which needs its weights: set models.seed.path",
         )
-        _check(
+        check(
             self.seed.load_format == "auto",
             f"models.seed.load_format={self.seed.load_format}: the seed is fine-tuned, which reads its weights: leave it out",
         )
@@ -280,16 +265,16 @@ class EngineConfig:
     others are queued, or wait for the slowest row of their block."""
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             1 <= self.min_replicas <= self.max_replicas,
             f"engine.min_replicas={self.min_replicas}, engine.max_replicas={self.max_replicas} engines: "
             "min must be 1 or more, and at most max",
         )
-        _share("engine.", self, "max_failed_fraction")
-        _numbers("engine.", self, ("gpu_memory_utilization",), lambda share: 0 < share <= 1, "a share above 0, up to 1")
-        _at_least(1, "engine.", self, "rows_in_flight", "max_num_seqs", "start_attempts")
-        _at_least(0, "engine.", self, "cpus_per_replica", "commit_interval_s")
-        _above_0("engine.", self, "kv_cache_gib")
+        zero_to_one("engine.", self, "max_failed_fraction")
+        numbers("engine.", self, ("gpu_memory_utilization",), lambda share: 0 < share <= 1, "a share above 0, up to 1")
+        at_least(1, "engine.", self, "rows_in_flight", "max_num_seqs", "start_attempts")
+        at_least(0, "engine.", self, "cpus_per_replica", "commit_interval_s")
+        above_0("engine.", self, "kv_cache_gib")
         _check_place("engine.place", self.place)
 
     def serving(self, model: ModelConfig) -> "EngineConfig":
@@ -339,7 +324,7 @@ class PairsConfig:
     (stj/attacks/). The paper has none."""
 
     def __post_init__(self) -> None:
-        _share("pairs.", self, "attacked")
+        zero_to_one("pairs.", self, "attacked")
 
 
 JudgeTask = Literal["pairwise", "absolute", "both"]
@@ -374,13 +359,13 @@ class JudgeConfig:
     judgment. `strict` reads it only at the end. `paper` is RewardBench's rule: A if [[A]] occurs anywhere, else B."""
 
     def __post_init__(self) -> None:
-        _check(1 <= self.samples <= 1000, f"judge.samples={self.samples} judgments a pair: must be 1 to 1000")
-        _check(
+        check(1 <= self.samples <= 1000, f"judge.samples={self.samples} judgments a pair: must be 1 to 1000")
+        check(
             self.keep == "correct" or self.sampling == "first_correct",
             f"judge.keep=random stops at the first judgment with a verdict, and judge.sampling={self.sampling} does not: "
             "set judge.sampling=first_correct, or judge.keep=correct",
         )
-        _check(
+        check(
             self.compares or self.sampling != "first_pair",
             "judge.sampling=first_pair: is for preferences between judgments of pairs, and judge.task=absolute makes none: set "
             "judge.sampling=first_correct",
@@ -428,34 +413,34 @@ class GradingConfig:
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.by_category) - set(CATEGORIES))
-        _check(
+        check(
             not unknown,
             f"grading.by_category={', '.join(map(str, unknown))}: no such category; Figure 7 has {'; '.join(CATEGORIES)}",
         )
         for name, word in self.by_category.items():
-            _check(isinstance(word, str), f"grading.by_category={{{name}: {word}}}: must be the name of a rubric or file")
-        packed_rubrics = {name: _pair_rubric(word, "grading.by_category") for name, word in self.by_category.items()}
-        rubric_itself = self.rubric if self.written else _pair_rubric(self.rubric, "grading.rubric")
+            check(isinstance(word, str), f"grading.by_category={{{name}: {word}}}: must be the name of a rubric or file")
+        packed_rubrics = {name: pair_rubric(word, "grading.by_category") for name, word in self.by_category.items()}
+        rubric_itself = self.rubric if self.written else pair_rubric(self.rubric, "grading.rubric")
         prompt = packed(self.prompt, self.prompt_format, "grading.prompt", GRADES)
         wording = None if is_given(prompt) else self.prompt_format
         values = {"rubric": rubric_itself, "by_category": packed_rubrics, "prompt": prompt, "prompt_format": wording}
         for name, value in values.items():
             object.__setattr__(self, name, value)  # as frozen dataclasses do in __init__
         check_format_is_used(self.prompt_format, [self.prompt], "grading.prompt")
-        _check_option("grading.scale", self.scale, Literal["binary", "1-3", "1-5", "1-10"])
-        _check(
+        one_of("grading.scale", self.scale, Literal["binary", "1-3", "1-5", "1-10"])
+        check(
             self.written or self.scale == GradingConfig.scale,
             f"grading.scale={self.scale}: a rubric by its name has its own scale; leave it out, or set grading.rubric=written",
         )
-        _check(
+        check(
             not (self.written and self.by_category),
             "grading.by_category: grading.rubric=written writes a rubric for each instruction; leave one of them out",
         )
-        _check(
+        check(
             0 < self.share < 1, f"grading.share={self.share}: must be above 0 and below 1; judge.task=absolute has grades alone"
         )
         widest = min(by.points[-1] - by.points[0] for by in self.rubrics) if self.rubrics else len(SCALES[self.scale]) - 1
-        _check(
+        check(
             1 <= self.margin <= widest,
             f"grading.margin={self.margin} points: must be 1 to {widest}, or no sample is right on the narrowest scale",
         )
@@ -498,11 +483,11 @@ class GradingConfig:
         return {"scale": self.scale, "writing": asdict(self.writing), "prompt": dict(self.words.hashes)}
 
 
-def _pair_rubric(word: str, key: str) -> str:
+def pair_rubric(word: str, key: str) -> str:
     """A rubric for answers of pairs, packed. Raises ConfigError if it needs what pairs do not have."""
     by = rubric(word, key)
     lacking = [name for name in by.inputs if name in ("context", "reference")]
-    _check(not lacking, f"{key}={by.name}: needs a {' and a '.join(lacking)}, which pairs do not have; name another rubric")
+    check(not lacking, f"{key}={by.name}: needs a {' and a '.join(lacking)}, which pairs do not have; name another rubric")
     return by.packed
 
 
@@ -540,9 +525,9 @@ class HeldoutConfig:
         return self.path is not None or self.grades is not None
 
     def __post_init__(self) -> None:
-        _check(1 <= self.samples <= 1000, f"heldout.samples={self.samples} judgments in each order: must be 1 to 1000")
-        _at_least(1, "heldout.", self, "limit")
-        _check_option("heldout.ties", self.ties, Ties)
+        check(1 <= self.samples <= 1000, f"heldout.samples={self.samples} judgments in each order: must be 1 to 1000")
+        at_least(1, "heldout.", self, "limit")
+        one_of("heldout.ties", self.ties, Ties)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -578,25 +563,25 @@ class ExamplesConfig:
     Thoughts count in `train.max_seq_len`. A judge that does not think has nothing to keep or drop."""
 
     def __post_init__(self) -> None:
-        _share("examples.", self, "verdicts", "deductions")
-        _check("" not in self.labelled, "examples.labelled holds an empty name; name files, or leave it out")
+        zero_to_one("examples.", self, "verdicts", "deductions")
+        check("" not in self.labelled, "examples.labelled holds an empty name; name files, or leave it out")
         twice = next((place for place in self.labelled if self.labelled.count(place) > 1), None)
-        _check(twice is None, f"examples.labelled: {twice} comes twice; name each place once")
+        check(twice is None, f"examples.labelled: {twice} comes twice; name each place once")
         human = self.human_share
-        _check(human is None or 0 <= human <= 1, f"examples.human_share={human}: must be 0 to 1, or null")
-        _check_option("examples.mixing", self.mixing, Mixing)
-        _check_option("examples.human_share_rule", self.human_share_rule, HumanShareRule)
-        _check(
+        check(human is None or 0 <= human <= 1, f"examples.human_share={human}: must be 0 to 1, or null")
+        one_of("examples.mixing", self.mixing, Mixing)
+        one_of("examples.human_share_rule", self.human_share_rule, HumanShareRule)
+        check(
             human is not None or self.human_share_rule == "refuse",
             f"examples.human_share_rule={self.human_share_rule}: no share is asked for: set examples.human_share too",
         )
         share = self.labelled_share
-        _check(share is None or 0 < share <= 1, f"examples.labelled_share={share}: must be above 0, and at most 1")
-        _check(
+        check(share is None or 0 < share <= 1, f"examples.labelled_share={share}: must be above 0, and at most 1")
+        check(
             share is None or bool(self.labelled),
             f"examples.labelled_share={share}: no labelled judgments; name their files in examples.labelled",
         )
-        _check(
+        check(
             self.verdicts + self.deductions <= 1,
             f"examples.verdicts={self.verdicts}, examples.deductions={self.deductions}: must be at most 1 together",
         )
@@ -642,9 +627,9 @@ class PreferenceConfig:
     """Stop after this many steps on pairs; `null` ends with the epochs."""
 
     def __post_init__(self) -> None:
-        _above_0("train.preference.", self, "beta", "lr", "max_grad_norm")
-        _at_least(0, "train.preference.", self, "nll_scale")
-        _at_least(1, "train.preference.", self, "max_seq_len", "gradient_accumulation", "max_steps")
+        above_0("train.preference.", self, "beta", "lr", "max_grad_norm")
+        at_least(0, "train.preference.", self, "nll_scale")
+        at_least(1, "train.preference.", self, "max_seq_len", "gradient_accumulation", "max_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -673,9 +658,9 @@ class SelectionConfig:
     judge is worse; 0 is accuracy alone."""
 
     def __post_init__(self) -> None:
-        _at_least(1, "train.selection.", self, "limit", "patience")
-        _check_option("train.selection.ties", self.ties, Ties)
-        _share("train.selection.", self, "position_weight")
+        at_least(1, "train.selection.", self, "limit", "patience")
+        one_of("train.selection.ties", self.ties, Ties)
+        zero_to_one("train.selection.", self, "position_weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -701,11 +686,11 @@ class LoraConfig:
     load them over the model that training began from, which must stay where it is."""
 
     def __post_init__(self) -> None:
-        _at_least(1, "train.lora.", self, "rank", "alpha")
-        _numbers("train.lora.", self, ("dropout",), lambda share: 0 <= share < 1, "0 or more, and below 1")
-        _check(self.targets != (), "train.lora.targets=[]: nothing would be trained; null takes every linear layer")
-        _check(self.targets is None or all(self.targets), "train.lora.targets holds an empty name")
-        _check(
+        at_least(1, "train.lora.", self, "rank", "alpha")
+        numbers("train.lora.", self, ("dropout",), lambda share: 0 <= share < 1, "0 or more, and below 1")
+        check(self.targets != (), "train.lora.targets=[]: nothing would be trained; null takes every linear layer")
+        check(self.targets is None or all(self.targets), "train.lora.targets holds an empty name")
+        check(
             self.export == "merged" or self.rank <= MOST_RANK,
             f"train.lora.rank={self.rank}: vLLM loads adapters of a rank up to {MOST_RANK}: lower it, or set "
             "train.lora.export=merged",
@@ -788,32 +773,32 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         whole = ("gradient_accumulation", "checkpoint_every_steps", "max_epochs", "max_steps", "max_seq_len")
-        _at_least(1, "train.", self, *whole, "activation_checkpointing_every")
-        _check(
+        at_least(1, "train.", self, *whole, "activation_checkpointing_every")
+        check(
             1 <= self.workers <= _MOST_RANKS,
             f"train.workers={self.workers} ranks: must be 1 to {_MOST_RANKS}; set the number of GPUs that train",
         )
-        _at_least(0, "train.", self, "warmup_steps", "weight_decay", "max_failures", "cpus_per_worker")
-        _above_0("train.", self, "lr", "shard_gb", "max_grad_norm")
-        _share("train.", self, "final_lr_ratio")
-        _numbers("train.", self, ("betas",), lambda beta: 0 <= beta < 1, "0 or more, and below 1")
-        _check(0 <= self.seed <= _MAX_SEED, f"train.seed={self.seed}: must be 0 to {_MAX_SEED}")
+        at_least(0, "train.", self, "warmup_steps", "weight_decay", "max_failures", "cpus_per_worker")
+        above_0("train.", self, "lr", "shard_gb", "max_grad_norm")
+        zero_to_one("train.", self, "final_lr_ratio")
+        numbers("train.", self, ("betas",), lambda beta: 0 <= beta < 1, "0 or more, and below 1")
+        check(0 <= self.seed <= _MAX_SEED, f"train.seed={self.seed}: must be 0 to {_MAX_SEED}")
         unknown = sorted(set(self.trackers) - set(TRACKERS))
-        _check(not unknown, f"train.trackers={', '.join(unknown)}: no such tracker; stj has {', '.join(TRACKERS)}")
-        _check(
+        check(not unknown, f"train.trackers={', '.join(unknown)}: no such tracker; stj has {', '.join(TRACKERS)}")
+        check(
             self.activation_checkpointing or self.activation_checkpointing_every == 1,
             f"train.activation_checkpointing_every={self.activation_checkpointing_every} recomputes nothing with "
             "train.activation_checkpointing=false: set that to true, or leave this out",
         )
-        _check_option("train.gradient_dtype", self.gradient_dtype, Literal["fp32", "bf16"])
+        one_of("train.gradient_dtype", self.gradient_dtype, Literal["fp32", "bf16"])
         object.__setattr__(self, "deepspeed", used_settings(self))  # as frozen dataclasses do in __init__
         _check_place("train.place", self.place)
-        _check(
+        check(
             self.max_seq_len <= self.max_num_tokens,
             f"train.max_seq_len={self.max_seq_len} tokens does not fit in train.max_num_tokens={self.max_num_tokens} tokens: "
             "raise train.max_num_tokens or lower train.max_seq_len",
         )
-        _check(
+        check(
             self.objective == "sft" or 2 * self.preference.max_seq_len <= self.max_num_tokens,
             f"train.objective={self.objective}: two judgments of train.preference.max_seq_len={self.preference.max_seq_len} "
             f"tokens do not fit in train.max_num_tokens={self.max_num_tokens} tokens: "
@@ -846,7 +831,7 @@ class RayConfig:
     from the environment. If that is not set, it is 3 in a Ray job, which is Ray's default, and 30 elsewhere."""
 
     def __post_init__(self) -> None:
-        _at_least(0, "ray.", self, "capacity_deadline_s", "stop_notice_s")
+        at_least(0, "ray.", self, "capacity_deadline_s", "stop_notice_s")
 
 
 _SPEED = "in one direction; divide Gbit/s by 8, and MB/s by 1000"
@@ -873,7 +858,7 @@ def _check_hardware(hardware: "HardwareConfig") -> None:
     for name, (least, most, unit, remedy) in _HARDWARE_LIMITS.items():
         value = getattr(hardware, name)
         possible = value is None or least <= value <= most
-        _check(possible, f"hardware.{name}={value} {unit}: must be {least:g} to {most:g} {unit} {remedy}")
+        check(possible, f"hardware.{name}={value} {unit}: must be {least:g} to {most:g} {unit} {remedy}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -916,9 +901,9 @@ class HardwareConfig:
     """Price of one GPU, in dollars an hour; `null` shows no costs in dollars."""
 
     def __post_init__(self) -> None:
-        _at_least(0, "hardware.", self, "gpus", "dollars_per_gpu_hour")
-        _above_0("hardware.", self, "gpu_memory_gb", "host_memory_gb", "disk_gb", "gpu_tflops", "gpu_bandwidth_gbs")
-        _check(
+        at_least(0, "hardware.", self, "gpus", "dollars_per_gpu_hour")
+        above_0("hardware.", self, "gpu_memory_gb", "host_memory_gb", "disk_gb", "gpu_tflops", "gpu_bandwidth_gbs")
+        check(
             math.isfinite(self.training_share) and 0 < self.training_share <= 1,
             f"hardware.training_share={self.training_share}: must be a share of gpu_tflops, above 0 and up to 1; 0.56 is 56%",
         )
@@ -988,135 +973,28 @@ class Config:
     """The machine that the plan assumes."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.run_root), "run_root is empty; name a directory or a URI")
-        _check_location("run_root", self.run_root)
-        _pack_prompt(self, "prompt")
+        check(bool(self.run_root), "run_root is empty; name a directory or a URI")
+        location("run_root", self.run_root)
+        pack_prompt(self, "prompt")
         check_format_is_used(self.prompt_format, [self.prompt], "prompt")
-        _check(
+        check(
             1 <= self.iterations <= _MOST_ITERATIONS,
             f"iterations={self.iterations} rounds of judging and training: must be 1 to {_MOST_ITERATIONS}; the paper has 5",
         )
-        _check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
-        _check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
-        _check_stop_error("vote_stop_error", self.vote_stop_error)
-        _check_option("keep_models", self.keep_models, Literal["last", "all"])
-        _check(
+        check(0 <= self.seed <= _MAX_SEED, f"seed={self.seed}: must be 0 to {_MAX_SEED}")
+        check(1 <= self.votes <= 1000, f"votes={self.votes} judgments in each order: must be 1 to 1000")
+        stop_error("vote_stop_error", self.vote_stop_error)
+        one_of("keep_models", self.keep_models, Literal["last", "all"])
+        check(
             self.iteration is None or 1 <= self.iteration <= self.iterations,
             f"iteration={self.iteration}: must be 1 to iterations={self.iterations}",
         )
-        _check(all(self.benchmarks), "benchmarks holds an empty name; name benchmarks as NAME or NAME:PLACE")
-        self._check_preferences()
-        self._check_curation()
+        check(all(self.benchmarks), "benchmarks holds an empty name; name benchmarks as NAME or NAME:PLACE")
+        check_preferences(self)
+        check_curation(self)
         if self.preferences and not self.generates:  # No text is written, so that no generator is checked or loaded.
             object.__setattr__(self, "models", replace(self.models, generator=self.models.first_judge))
-        warm_up = self.train.preference.source == "warm_up"
-        _check(
-            not warm_up or self.train.objective == "sft_then_dpo",
-            f"train.preference.source=warm_up: train.objective={self.train.objective} has no warm-up; "
-            "set train.objective=sft_then_dpo",
-        )
-        learns_pairs = self.judge.compares and not self.examples.labelled_alone
-        _check(
-            learns_pairs or self.train.selection.path is None,
-            "train.selection.path: checkpoints are chosen by how they judge pairs, and with judge.task=absolute or "
-            "examples.labelled_share=1 training may hold none: leave it out, or set judge.task=both",
-        )
-        learns_preferences = self.train.objective != "sft"
-        _check(
-            not (learns_preferences and self.examples.labelled),
-            "examples.labelled: labelled judgments have no wrong one beside them, which "
-            f"train.objective={self.train.objective} needs: set train.objective=sft, or leave them out",
-        )
-        _check(
-            not self.examples.labelled_alone or self.iterations == 1,
-            f"iterations={self.iterations}: examples.labelled_share=1 trains on the same examples in each; set iterations=1",
-        )
-        _check(
-            self.judge.compares or self.examples.judgments_alone,
-            f"examples.verdicts={self.examples.verdicts}, examples.deductions={self.examples.deductions}: are made of "
-            "judgments of pairs, and judge.task=absolute makes none: set both to 0, or judge.task=both",
-        )
-        _check(
-            not (learns_preferences and self.judge.grades),
-            f"judge.task={self.judge.task}: grades are learned as they are, and train.objective={self.train.objective} learns "
-            "right judgments over wrong ones: set train.objective=sft, or judge.task=pairwise",
-        )
-        _check(
-            not learns_preferences or self.judge.keep == "correct",
-            f"train.objective={self.train.objective} needs a right and a wrong judgment of a pair, and judge.keep=random "
-            "stops at the first: set judge.keep=correct, or train.objective=sft",
-        )
-        _check(
-            not learns_preferences or self.judge.samples > 1,
-            f"train.objective={self.train.objective} needs a right and a wrong judgment of a pair, and "
-            f"judge.samples={self.judge.samples} gives one: set judge.samples=2 or more, or train.objective=sft",
-        )
-
-    def _check_curation(self) -> None:
-        """Raises ConfigError if the clusters or samples that a setting needs are not made, or nothing is to be curated."""
-        per_cluster = self.select.per_cluster
-        _check(
-            per_cluster is None or self.curate.clustering is not None,
-            f"select.per_cluster={per_cluster}: no clusters are made: set curate.clustering=kmeans or hdbscan",
-        )
-        _check(
-            per_cluster is None or self.select.limit is None,
-            f"select.per_cluster={per_cluster}, select.limit={self.select.limit}: the first rows of each cluster are not the "
-            "first rows of all: leave one of them out, or bound the rows before categories with curate.sample_size",
-        )
-        _check(
-            not self.curate.embeds or (self.makes_synthetic and not self.examples.labelled_alone),
-            "curate: no instructions become pairs, so there is nothing to curate: leave it out",
-        )
-        judge = self.judge
-        compares = judge.compares and not self.examples.labelled_alone
-        if self.select.disagreement:
-            self.select.disagreement.check(
-                sampling=judge.sampling,
-                samples=judge.samples,
-                keep=judge.keep,
-                compares=compares,
-                iterations=self.iterations,
-            )
-        _check(
-            judge.rescue is None or not self.examples.labelled_alone,
-            "judge.rescue: examples.labelled_share=1 judges no pairs: leave it out, or choose a smaller share",
-        )
-        self.curate.check_noise(compares=compares, iterations=self.iterations)
-        self.curate.check_balance(self.train.objective, self.judge.task, bool(self.examples.labelled))
-
-    def _check_preferences(self) -> None:
-        """Raises ConfigError if the sources of pairs do not fit the other settings."""
-        examples, train = self.examples, self.train
-        _check(
-            examples.human_share is None or not examples.labelled or examples.labelled_share is not None,
-            f"examples.human_share={examples.human_share}: examples.labelled has no share, so that of human labels is not "
-            "known: set examples.labelled_share",
-        )
-        mixed_sources(self.preferences, examples.human_share, examples.human_share_rule, examples.labelled_share)
-        objective = "dpo" if train.preference.source == "warm_up" else train.objective
-        check_mixing(examples.mixing, self.preferences, objective, bool(self.curate.balance))
-        if not self.preferences:
-            return
-        check_sources(self.preferences, self.select.categories)
-        _check(
-            not self.judge.grades,
-            f"judge.task={self.judge.task}: with sources of pairs in `preferences`, a judge learns pairs alone: set "
-            "judge.task=pairwise",
-        )
-        _check(
-            not self.examples.labelled_alone,
-            "examples.labelled_share=1: no pair is made or judged; leave `preferences` out, or choose a smaller share",
-        )
-        _check(
-            self.makes_synthetic or self.select.limit is None,
-            f"select.limit={self.select.limit}: counts synthetic pairs, and `preferences` has none: set limit of its sources",
-        )
-        asking = next((source.kind for source in self.preferences if source.asks), None)
-        _check(
-            asking is None or self.pairs.answer.temperature > 0,
-            f"pairs.answer.temperature=0: {asking} needs different answers to a question: set a temperature above 0",
-        )
+        check_objective(self)
 
     @property
     def mixed_preferences(self) -> list[PairSource]:
@@ -1176,246 +1054,6 @@ def installed_engine() -> EngineConfig:
     return EngineConfig(device="cpu", kv_cache_gib=1, enforce_eager=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class GradeConfig:
-    """How a judge in use grades a response by a rubric."""
-
-    prompt: str = "grade"
-    """The words of a grade: `grade`, or a YAML file with `system` and `user` (stj/prompts/grading.py)."""
-    prompt_format: str | None = None
-    """Only with a file in `prompt`: the style of its scores, by its name in stj/verdict/scales.py."""
-    parser: Parser = "distinct"
-    """How scores are read, as in `judge.parser`."""
-    votes: int = 1
-    """Grades of a response by each rubric, from 1 to 1000: 1 is greedy, more are sampled. Costs grow in proportion."""
-    decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
-    """Sampling if `votes` is above 1. A greedy grade uses only its `max_tokens`."""
-    aggregate: Aggregate = "distribution"
-    """Where the probability of each point comes from. `distribution` takes the mean of the votes' own probabilities, from the
-    log-probabilities of the tokens that write the score. `majority` counts votes; an API may give no log-probabilities."""
-
-    def __post_init__(self) -> None:
-        prompt = packed(self.prompt, self.prompt_format, "grade.prompt", GRADES)
-        if prompt != self.prompt:
-            object.__setattr__(self, "prompt", prompt)  # as frozen dataclasses do in __init__
-            object.__setattr__(self, "prompt_format", None)  # the words hold it
-        check_format_is_used(self.prompt_format, [self.prompt], "grade.prompt")
-        number = type(self.votes) is int
-        _check(number and 1 <= self.votes <= 1000, f"grade.votes={self.votes} grades of a response: must be 1 to 1000")
-        _check_option("grade.parser", self.parser, Parser)
-        _check_option("grade.aggregate", self.aggregate, Aggregate)
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """The settings that decide which grades exist, and how they are read, as JSON values."""
-        asked = self if self.votes > 1 else replace(self, decoding=self.decoding.greedy())
-        key = asdict(asked)
-        del key["prompt_format"], key["prompt"]  # The prompt's hashes stand beside this key.
-        return key
-
-
-@dataclass(frozen=True, kw_only=True)
-class VoteConfig:
-    """How a judge in use votes on a pair: in both orders, with one vote for each judgment, or by a grade of each response."""
-
-    mode: JudgeMode = "pairwise"
-    """`pairwise` shows the judge both responses, in both orders. `pointwise` has it grade each response alone, by `rubric`. The
-    vote is for the one with the higher score, and equal scores are a tie."""
-    rubric: str | None = None
-    """Only with `mode=pointwise`: the name of a rubric in the library (docs/rubrics.md), or a file of YAML or JSON."""
-    prompt: str = "figure8"
-    """The judge prompt: `figure8`, `arena`, `prometheus`, `mtbench`, or a YAML file with `system` and `user`. stj trains judges
-    on `figure8`. With `mode=pointwise` it is the words of a grade, as in `grade.prompt`."""
-    prompt_format: str | None = None
-    """Only with a file in `prompt`: the format of its verdicts, by its name in stj/verdict/formats.py, or in scales.py for
-    grades."""
-    parser: Parser = "distinct"
-    """How verdicts are read, as in `judge.parser`."""
-    votes: int = 1
-    """Judgments in each order, from 1 to 1000: 1 is greedy, more are sampled. Costs grow in proportion."""
-    decoding: Sampling = field(default_factory=lambda: Sampling(max_tokens=2048))
-    """Sampling if `votes` is above 1. A greedy judgment uses only its `max_tokens`."""
-    stop: StopRule = "exact"
-    """When the votes on a pair end, if `votes` is above 1. `exact` stops when no vote that is left can change the verdict: it
-    is the verdict of all votes. `unlikely` also stops when a change is unlikely, by `stop_error`. `all` asks every vote, as a
-    mean of all votes needs."""
-    stop_error: float = 0.02
-    """Only for `stop=unlikely`: the greatest probability, for any pair, that the verdict differs from that of all votes. A
-    share above 0, up to 0.5."""
-    aggregate: Aggregate = "majority"
-    """How votes become a verdict. `majority` counts them. `distribution` takes the mean of their probabilities of each verdict,
-    from the log-probabilities of the tokens that write it. It asks every vote, and also works with one."""
-
-    def __post_init__(self) -> None:
-        _check_option("vote.mode", self.mode, JudgeMode)
-        if self.mode == "pointwise":
-            self._pack_grading()
-        else:
-            _check(self.rubric is None, f"vote.rubric={self.rubric}: only vote.mode=pointwise grades by a rubric; leave it out")
-            _pack_prompt(self, "vote.prompt")
-        number = type(self.votes) is int
-        _check(number and 1 <= self.votes <= 1000, f"vote.votes={self.votes} judgments in each order: must be 1 to 1000")
-        _check_option("vote.parser", self.parser, Parser)
-        _check_option("vote.stop", self.stop, StopRule)
-        _check_option("vote.aggregate", self.aggregate, Aggregate)
-        _check_stop_error("vote.stop_error", self.stop_error)
-        _check(
-            self.aggregate == "majority" or self.stop != "unlikely",
-            "vote.stop=unlikely: vote.aggregate=distribution is a mean, which needs every vote; leave out vote.stop",
-        )
-
-    def _pack_grading(self) -> None:
-        """Replaces the rubric and the words of a grade by themselves, as `_pack_prompt` does with those of pairs."""
-        _check(bool(self.rubric), "vote.mode=pointwise: name the rubric to grade by with vote.rubric=NAME")
-        by = _pair_rubric(self.rubric or "", "vote.rubric")
-        prompt = GRADE if self.prompt == "figure8" else packed(self.prompt, self.prompt_format, "vote.prompt", GRADES)
-        wording = None if is_given(prompt) else self.prompt_format
-        for name, value in {"rubric": by, "prompt": prompt, "prompt_format": wording}.items():
-            object.__setattr__(self, name, value)  # as frozen dataclasses do in __init__
-
-    @property
-    def words(self) -> Variant | GradePrompt:
-        """The words that the judge is asked in."""
-        return grade_prompt_of(self.prompt) if self.mode == "pointwise" else variant_of(self.prompt)
-
-    @property
-    def graded_by(self) -> Rubric:
-        """The rubric of a pointwise judge."""
-        return rubric(self.rubric or "", "vote.rubric")
-
-    @property
-    def grading(self) -> GradeConfig:
-        """How a pointwise judge grades each response."""
-        return GradeConfig(
-            prompt=self.prompt, parser=self.parser, votes=self.votes, decoding=self.decoding, aggregate=self.aggregate
-        )
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """The settings that decide which judgments exist, and how they are read, as JSON values."""
-        key = asdict(self)
-        del key["prompt_format"]  # The prompt's words hold it.
-        if self.mode == "pairwise":
-            del key["mode"], key["rubric"]
-        else:
-            key["rubric"] = self.graded_by.digest
-        if self.stop != "unlikely":
-            del key["stop_error"]
-        if self.votes == 1 or self.stop == "all" or self.aggregate == "distribution" or self.mode == "pointwise":
-            del key["stop"]  # All votes are asked, as before there was a rule.
-            key.pop("stop_error", None)
-        if self.aggregate == "majority":
-            del key["aggregate"]
-        return key
-
-
-@dataclass(frozen=True, kw_only=True)
-class UseConfig:
-    """A judge in use: `stj judge`, `stj grade` and `stj serve`."""
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    """The judge. If `max_model_len` exceeds the model's context, the model's context is used. If one GPU of this machine cannot
-    hold the model, as few as hold it share its layers."""
-    vote: VoteConfig = field(default_factory=VoteConfig)
-    """How the judge votes on a pair."""
-    rubric: tuple[str, ...] = ()
-    """Only `stj grade`: the rubrics, each by its name in the library (docs/rubrics.md) or as a file of YAML or JSON. Without
-    any, each row of the file brings its own."""
-    weights: tuple[float, ...] = ()
-    """Only `stj grade`: the weight of each rubric in the total, above 0; `[]` weighs all alike."""
-    grade: GradeConfig = field(default_factory=GradeConfig)
-    """How the judge grades a response."""
-    fields: PairFields = field(default_factory=PairFields)
-    """Only `stj judge`, `stj calibrate` and `stj grade`: the names of the fields in a file of pairs, if they are others."""
-    ties: Ties = "skip"
-    """Only `stj judge`: what a pair counts that people call a tie. `skip` takes it for one whose winner is not known. `count`
-    takes a juror for right if it has no verdict because its votes are equal. `half` counts one half for a pair with votes."""
-    engine: EngineConfig = field(default_factory=installed_engine)
-    """The pool of vLLM engines; by default one engine for the device that vLLM was built for."""
-    run_root: str | None = None
-    """Only `stj judge` and `stj grade`: the directory or URI of the judged rows. `null` is `runs/judge/pairs` for
-    `pairs.jsonl`, or `runs/grade/answers` for `answers.jsonl`."""
-    seed: int = 0
-    """Seed of the engine's sampler."""
-    ray: RayConfig = field(default_factory=lambda: RayConfig(address="local"))
-    """Only `stj judge`: the Ray cluster."""
-
-    def __post_init__(self) -> None:
-        _check(self.run_root != "", "run_root is empty; name a directory or a URI, or leave it out")
-        _check_option("ties", self.ties, Ties)
-        self._pack_rubrics()
-        _check_location("run_root", self.run_root or "")
-
-    def _pack_rubrics(self) -> None:
-        """Replaces the rubrics' names by the rubrics themselves, so that they travel with the settings."""
-        rubrics = [rubric(word, "rubric") for word in self.rubric]
-        names = [by.name for by in rubrics]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        _check(
-            twice is None, f"rubric={twice}: two rubrics have this name; results are told apart by it, so rename one of them"
-        )
-        _check(
-            not self.weights or len(self.weights) == len(rubrics),
-            f"weights={list(self.weights)}: {len(self.weights)} weights for {len(rubrics)} rubrics; give each rubric one",
-        )
-        _above_0("", self, "weights")
-        object.__setattr__(self, "rubric", tuple(by.packed for by in rubrics))  # as frozen dataclasses do in __init__
-
-
-_BASE = {
-    True: "counts from the base of both models: name it, as in base=meta-llama/Llama-3.1-8B-Instruct",
-    False: "reads no base: leave it out, or name another method",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class MergeConfig:
-    """A merge of two models: `stj merge`."""
-
-    weight: float = 0.5
-    """Share of the first model, from 0 to 1; the second has the rest."""
-    method: MergeMethod = "linear"
-    """`linear` is the weighted mean of all weights. The others count from the `base`, and need the extra `merge`: mergekit
-    computes them, in 6 to 11 times the memory of the largest tensor in float32."""
-    base: str | None = None
-    """Not with `linear`: the model that both were trained from, named like the two."""
-    density: float = 0.5
-    """Only with `ties`, `dare_linear` and `dare_ties`: share of the numbers that each model's change from the base keeps."""
-    seed: int = 0
-    """Only with `dare_linear` and `dare_ties`: seed of the numbers that are kept."""
-    shard_gb: float = 5.0
-    """Size of one file of the merged weights, in GB."""
-
-    def __post_init__(self) -> None:
-        _share("", self, "weight", "density")
-        _above_0("", self, "shard_gb", "density")
-        needed = self.method != "linear"
-        _check(
-            needed or (self.density, self.seed) == (0.5, 0),
-            f"density={self.density}, seed={self.seed}: method=linear keeps all numbers; leave them out, or set method",
-        )
-        _check(bool(self.base) == needed, f"base={self.base or 'null'}: method={self.method} {_BASE[needed]}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnnotateConfig:
-    """A file of labels and who fills it: `stj annotate`."""
-
-    name: str | None = None
-    """The annotator, 1 to 60 printable characters; `null` asks on the page, so that several people can share a server."""
-    out: str | None = None
-    """The .jsonl file of the labels, which several servers may fill; `null` is `pairs.labels.jsonl` for `pairs.jsonl`."""
-    seed: int = 0
-    """Seed of the order of the pairs and of the responses; the same for all who fill one file."""
-    limit: int | None = None
-    """Number of pairs, the first ones of the file that can be labelled; `null` takes all."""
-    fields: PairFields = field(default_factory=PairFields)
-    """The names of the fields in the file of pairs, if they are others than stj's own."""
-
-    def __post_init__(self) -> None:
-        _above_0("", self, "limit")
-
-
 def in_ray_job() -> bool:
     """Whether this process is the driver of a submitted Ray job."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
@@ -1429,4 +1067,4 @@ def check_run_root(run_root: str) -> None:
             "give an absolute path or a URI that all nodes share"
         )
     place = Path(os.path.expanduser(run_root))  # pathlib raises for ~NAME of no user
-    _check(is_uri(run_root) or place.is_dir() or not place.exists(), f"run_root={run_root} is a file; name a directory")
+    check(is_uri(run_root) or place.is_dir() or not place.exists(), f"run_root={run_root} is a file; name a directory")

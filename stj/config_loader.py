@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from stj.config import AnnotateConfig, Config, MergeConfig, ModelConfig, UseConfig, installed_engine
+from stj.config import Config, ModelConfig, installed_engine
 from stj.errors import ConfigError
 from stj.package_files import conf_path, names_conf
 from stj.setting_text import Setting, fields_of, is_group, is_setting, is_switch, setting_in_word, settings_in_file
 from stj.storage.folder import is_secret_name
+from stj.use_config import AnnotateConfig, MergeConfig, UseConfig
 
 Schema = TypeVar("Schema")
 

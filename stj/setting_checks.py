@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 from stj.errors import ConfigError
 
@@ -29,3 +30,20 @@ def at_least(low: int, key: str, settings: object, *names: str) -> None:
 def above_0(key: str, settings: object, *names: str) -> None:
     """Checks that settings are above 0, or None."""
     numbers(key, settings, names, lambda number: number > 0, "above 0")
+
+
+def zero_to_one(key: str, settings: object, *names: str) -> None:
+    """Checks that settings are from 0 to 1, or None."""
+    numbers(key, settings, names, lambda number: 0 <= number <= 1, "a share between 0 and 1")
+
+
+def one_of(key: str, value: object, options: object) -> None:
+    """Checks a value against a Literal. A file's are checked as it is read; this also checks those that Python code gives."""
+    known = get_args(options)
+    check(value in known, f"{key}={value}: must be one of {', '.join(map(repr, known))}")
+
+
+def stop_error(key: str, error: float) -> None:
+    """Checks the stated error of a rule that stops votes."""
+    number = isinstance(error, int | float)
+    check(number and 0 < error <= 0.5, f"{key}={error}: must be a share above 0, up to 0.5")

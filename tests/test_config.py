@@ -9,8 +9,9 @@ from typing import get_type_hints
 
 import pytest
 
-from stj.config import Config, UseConfig
+from stj.config import Config
 from stj.errors import ConfigError
+from stj.use_config import UseConfig
 
 MOST_WORDS = 30
 

@@ -14,11 +14,12 @@ import yaml
 
 from stj.cli import main
 from stj.cli.words import split_settings
-from stj.config import Config, ModelConfig, UseConfig
+from stj.config import Config, ModelConfig
 from stj.config_loader import load, load_eval, load_model, load_use
 from stj.evals.benchmarks import BENCHMARK_GROUPS, BENCHMARKS
 from stj.package_files import conf_path, names_conf
 from stj.rubrics import library, rubric
+from stj.use_config import UseConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "docs" / "_ext")]

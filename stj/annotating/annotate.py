@@ -9,11 +9,11 @@ from stj.annotating.blind import read_blind_pairs, reasons
 from stj.annotating.labels import LabelCounts, LabelFile
 from stj.annotating.server import AnnotateServer
 from stj.annotating.session import Session, annotator_name
-from stj.config import AnnotateConfig
 from stj.errors import ConfigError
 from stj.sources.directory import files_at
 from stj.sources.files import kind_of
 from stj.text import show
+from stj.use_config import AnnotateConfig
 
 
 def annotate(location: str, config: AnnotateConfig, host: str, port: int) -> None:

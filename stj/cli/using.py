@@ -25,10 +25,10 @@ from stj.cli.app import (
     verb,
 )
 from stj.cli.words import split_settings
-from stj.config import VoteConfig
 from stj.config_loader import load_model, load_use
 from stj.errors import ConfigError
 from stj.prompts.variants import VARIANTS
+from stj.use_config import VoteConfig
 
 
 def _asked(words: list[str] | None, vote: VoteConfig) -> tuple[str, ...]:

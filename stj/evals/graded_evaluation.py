@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from stj.config import Config, GradeConfig
+from stj.config import Config
 from stj.evals.benchmarks.grades import FAILED, NAME, NO_LABEL, UNPARSED
 from stj.evals.benchmarks.refs import BenchmarkRef
 from stj.evals.grade_figures import Graded
@@ -19,6 +19,7 @@ from stj.rows import Row
 from stj.sources.answers import labelled_answers, rubric_of_row
 from stj.stages.grade import rubric_grade
 from stj.text import Table
+from stj.use_config import GradeConfig
 
 
 def is_graded(ref: BenchmarkRef) -> bool:

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stj.config import ModelConfig, VoteConfig
+from stj.config import ModelConfig
 from stj.errors import ConfigError
 from stj.judging.calibration import Abstention, Calibration, Outcome, Outcomes
 from stj.judging.identity import REMEDY, judge_facts, model_facts
 from stj.judging.risk import RiskLimit
 from stj.storage.artifacts import Key, differences
 from stj.text import visible_line
+from stj.use_config import VoteConfig
 
 _FORMAT = 1
 _LARGEST = 1 << 26  # bytes: 64 MiB hold more than 500,000 pairs with a confidence of their own each

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from stj.config import ModelConfig, UseConfig
+from stj.config import ModelConfig
 from stj.errors import ArtifactError
 from stj.findings import require
 from stj.models.check import ModelUse
@@ -26,6 +26,7 @@ from stj.stages.runner import Stage
 from stj.storage.artifacts import Artifact, Key, artifacts_to_make
 from stj.storage.folder import Folder
 from stj.text import visible_line
+from stj.use_config import UseConfig
 
 log = logging.getLogger(__name__)
 

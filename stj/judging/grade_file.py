@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stj.config import UseConfig, check_run_root
+from stj.config import check_run_root
 from stj.errors import PassFailed, SourceError
 from stj.evals.benchmarks.unread import FEWEST_SILENT
 from stj.evals.intervals import mean_ci95
@@ -29,6 +29,7 @@ from stj.stages.grade import RubricGrade, grade, rubric_grade
 from stj.storage.artifacts import Artifact, Key, plain
 from stj.storage.folder import Folder, absolute_path
 from stj.text import Column, Table, visible_line
+from stj.use_config import UseConfig
 
 _MOST_ROWS = 20
 """Rubrics that have a row of their own in the table."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stj.config import GradeConfig
 from stj.errors import ConfigError
 from stj.generate import Generate
 from stj.prompts.grading import grade_prompt_of
@@ -17,6 +16,7 @@ from stj.rows import HELDOUT, Row
 from stj.rubrics import Rubric, rubric
 from stj.sources.dialogue import optional_text, text_of, turns_from, usable
 from stj.stages.grade import RubricGrade, grade, rubric_grade
+from stj.use_config import GradeConfig
 
 _PARTS = 1000  # Steps of the total, from 0 to 1; each rubric moves the interval's ends by at most half of one.
 _ROUNDING = 1e-12

@@ -7,10 +7,11 @@ corrected with it.
 from dataclasses import replace
 from typing import Any
 
-from stj.config import ModelConfig, VoteConfig
+from stj.config import ModelConfig
 from stj.models.config_json import within_context
 from stj.models.locate import loading_settings, model_identity
 from stj.storage.artifacts import Key, plain
+from stj.use_config import VoteConfig
 
 REMEDY = "use the settings of the calibration, or calibrate this judge with `stj calibrate`"
 

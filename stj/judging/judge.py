@@ -19,17 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from stj.config import (
-    Aggregate,
-    EngineConfig,
-    GradeConfig,
-    JudgeMode,
-    ModelConfig,
-    StopRule,
-    VoteConfig,
-    check_format_is_used,
-    installed_engine,
-)
+from stj.config import Aggregate, EngineConfig, JudgeMode, ModelConfig, StopRule, check_format_is_used, installed_engine
 from stj.engine.hosted import MakeEngine
 from stj.engine.start import start_engine
 from stj.errors import ConfigError, EngineDied, RequestFailed, SourceError
@@ -47,6 +37,7 @@ from stj.sources.dialogue import text_of, turns_from, usable
 from stj.stages.grade import RubricGrade
 from stj.stages.runner import RequestSeeds, TokenCounter
 from stj.stages.vote import PairVerdict, Vote, pair_verdict, vote
+from stj.use_config import GradeConfig, VoteConfig
 from stj.verdict import Parser, parse
 
 _CLOSING_S = 0.2  # The loop lives this long after `close`: it closes the engine's socket and cancels open requests.

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from stj.config import ModelConfig, UseConfig, VoteConfig, check_format_is_used, check_run_root
+from stj.config import ModelConfig, check_format_is_used, check_run_root
 from stj.errors import PassFailed
 from stj.evals.benchmarks.unread import VOTE_REMEDY, Survey, Unread
 from stj.judging.calibration import Abstention
@@ -33,6 +33,7 @@ from stj.stages.stopping import VotesAsked
 from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
 from stj.storage.artifacts import Artifact, Key, fingerprint, plain
 from stj.storage.folder import Folder, absolute_path
+from stj.use_config import UseConfig, VoteConfig
 from stj.verdict import TIE, Verdict, parse
 
 TakeResult = Callable[[Mapping[str, Any]], None]

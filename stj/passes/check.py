@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from stj.config import RayConfig, UseConfig, check_run_root, in_ray_job
+from stj.config import RayConfig, check_run_root, in_ray_job
 from stj.findings import Finding, joined, look
 from stj.machine.driver import torch_cuda
 from stj.machine.gpus import Gpus, gpus_here
@@ -15,6 +15,7 @@ from stj.models.tokenizer import load_tokenizer
 from stj.plan.context import LongestRequest, check_requests
 from stj.plan.gpus import check_gpus
 from stj.storage.probe import probe
+from stj.use_config import UseConfig
 
 _FREED_S = 10.0  # Engines of a run that was killed end within seconds.
 

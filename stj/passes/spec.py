@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stj.config import Config, ModelConfig, UseConfig
+from stj.config import Config, ModelConfig
 from stj.engine.hosted import MakeEngine
 from stj.machine.place import SharedPlace, place_in
 from stj.passes.gate import RayGate
@@ -11,6 +11,7 @@ from stj.passes.ledger import Ledger
 from stj.rows import Row
 from stj.stages.runner import Stage
 from stj.storage.folder import Folder
+from stj.use_config import UseConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stj.config import Config, ModelConfig, VoteConfig
+from stj.config import Config, ModelConfig
 from stj.errors import ConfigError
 from stj.models.chat import encode_chat
 from stj.prompts import CATEGORIZE, fill
@@ -16,6 +16,7 @@ from stj.rubrics import Rubric
 from stj.stages.judge import judge_messages, messages_of
 from stj.stages.pairs import PAIR_PROMPTS
 from stj.stages.rescue import check_messages, hinted_messages
+from stj.use_config import VoteConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

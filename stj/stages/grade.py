@@ -15,7 +15,7 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from stj.config import GradeConfig, HeldoutConfig
+from stj.config import HeldoutConfig
 from stj.generate import Generate, Sampling, TracedSampling
 from stj.prompts.grading import Graded, GradePrompt, grade_prompt_of
 from stj.rows import Answer, Grade, Purpose, Row, Turn
@@ -25,6 +25,7 @@ from stj.stages.judge import messages_of
 from stj.stages.runner import together
 from stj.text import shows_something
 from stj.thoughts import shown_response
+from stj.use_config import GradeConfig
 from stj.verdict import Parser, parse
 
 

@@ -12,7 +12,7 @@ from math import fsum
 from statistics import fmean
 from typing import Any
 
-from stj.config import Aggregate, VoteConfig
+from stj.config import Aggregate
 from stj.generate import Completion, Generate, TracedSampling
 from stj.prompts.given import variant_of
 from stj.rows import Answer, Grade, Judgment, Row
@@ -21,6 +21,7 @@ from stj.stages.grade import answer_text, grades_of, missing_input
 from stj.stages.judge import LABELS, judge_messages
 from stj.stages.runner import together
 from stj.stages.stopping import Stopping, ask_in_rounds
+from stj.use_config import VoteConfig
 from stj.verdict import Label, other, parse
 
 ANSWERS: tuple[Answer, Answer] = ("chosen", "rejected")

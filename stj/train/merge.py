@@ -25,7 +25,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from stj.config import MergeConfig, ModelConfig
+from stj.config import ModelConfig
 from stj.config_loader import load_model
 from stj.errors import ConfigError, ModelError
 from stj.models.fetch import held_model, require_room_at
@@ -42,6 +42,7 @@ from stj.train.merge_methods import check_method, mix_from_base
 from stj.train.shard import DTYPES
 from stj.train.shard_writer import ShardWriter
 from stj.train.weight_files import bytes_of, give_memory_back, plan_shards, shard_name, write_file, write_index
+from stj.use_config import MergeConfig
 
 log = logging.getLogger(__name__)
 

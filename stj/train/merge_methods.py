@@ -12,9 +12,9 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from stj.config import MergeConfig
 from stj.errors import ConfigError
 from stj.randomness import request_seed
+from stj.use_config import MergeConfig
 
 
 def check_method(config: MergeConfig) -> None:

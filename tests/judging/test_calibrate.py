@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from stj import Judge
 from stj.cli import main
-from stj.config import EngineConfig, ModelConfig, VoteConfig
+from stj.config import EngineConfig, ModelConfig
 from stj.config_loader import load_use
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import ConfigError
@@ -20,6 +20,7 @@ from stj.judging.calibration import Calibration, Outcome, Outcomes
 from stj.judging.calibration_file import calibration_text, read_abstention, read_calibration
 from stj.judging.identity import judge_facts, model_facts
 from stj.rows import Turn
+from stj.use_config import VoteConfig
 from tests.judging.mini_server import mini_server
 from tests.judging.test_judge_file import SEED_MODEL, here, lines, pair, write
 from tests.judging.test_serve import ROOT, app_of, ask, get, installed

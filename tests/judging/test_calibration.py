@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stj.config import ModelConfig, VoteConfig
+from stj.config import ModelConfig
 from stj.errors import ConfigError
 from stj.judging.calibration import Abstention, AnsweredTally, Calibration, Outcome, Outcomes
 from stj.judging.calibration_file import calibration_text, can_have, check_judge, read_abstention, read_calibration
@@ -18,6 +18,7 @@ from stj.judging.identity import judge_facts, model_facts
 from stj.judging.risk import RiskLimit
 from stj.stages.vote import PairVerdict, Vote
 from stj.storage.artifacts import plain
+from stj.use_config import VoteConfig
 
 SEED_MODEL = "package://mini/seed_model"
 JUDGE = judge_facts({"weights": "w"}, VoteConfig(votes=2))

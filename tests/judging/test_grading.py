@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import GradeConfig
 from stj.errors import ConfigError, RequestFailed, SourceError
 from stj.generate import Sampling
 from stj.judging.grading import GradeRequest, total_of
 from stj.rows import Grade, Turn
 from stj.rubrics import SCALES, rubric
 from stj.stages.grade import RubricGrade
+from stj.use_config import GradeConfig
 from tests.judging.test_judge import scripted
 
 TRUTH = replace(

@@ -18,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj import Judge
-from stj.config import EngineConfig, ModelConfig, VoteConfig
+from stj.config import EngineConfig, ModelConfig
 from stj.engine.scripted import Handler, ScriptedEngine
 from stj.errors import ConfigError, EngineDied, ModelError, PromptTooLong, RequestFailed, SourceError
 from stj.generate import Engine, Sampling
 from stj.prompts.variants import VARIANTS
 from stj.rows import Turn
 from stj.stages.vote import PairVerdict, Vote
+from stj.use_config import VoteConfig
 from stj.verdict import Parser
 from tests.conftest import engines, soon
 

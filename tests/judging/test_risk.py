@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import VoteConfig
 from stj.errors import ConfigError
 from stj.judging.calibration import Calibration, Outcome, Outcomes
 from stj.judging.risk import (
@@ -22,6 +21,7 @@ from stj.judging.risk import (
     possible_thresholds,
 )
 from stj.storage.artifacts import plain
+from stj.use_config import VoteConfig
 
 SPLITS = 400
 

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 
 from stj import Judge
 from stj.cli import main
-from stj.config import GradeConfig, ModelConfig, VoteConfig
+from stj.config import ModelConfig
 from stj.config_loader import load_use
 from stj.engine.scripted import ScriptedEngine
 from stj.engine.settings import engine_settings
@@ -29,6 +29,7 @@ from stj.judging.serve import JudgeEndpoint, _flags, _model_settings, _plugins, 
 from stj.models.chat import encode_chat
 from stj.models.tokenizer import load_tokenizer
 from stj.rows import Turn
+from stj.use_config import GradeConfig, VoteConfig
 from tests.judging.conftest import CHAT_SETTINGS, KEY
 
 ROOT = Path(__file__).parents[2]

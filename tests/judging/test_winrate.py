@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.cli import main
-from stj.config import VoteConfig
 from stj.errors import ConfigError, SourceError
 from stj.judging.calibration import Calibration, Outcome, Outcomes
 from stj.judging.calibration_file import calibration_text
@@ -19,6 +18,7 @@ from stj.judging.correction import Rate, corrected
 from stj.judging.identity import judge_facts
 from stj.judging.winrate import read_verdicts, win_rate
 from stj.storage.artifacts import fingerprint
+from stj.use_config import VoteConfig
 from stj.verdict import Label
 
 SIMULATED = 400

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import VoteConfig
 from stj.config_loader import load, load_use
 from stj.errors import ConfigError
 from stj.prompts.given import usable_formats, variant_of
+from stj.use_config import VoteConfig
 
 GOOD = """\
 system: You compare two answers.

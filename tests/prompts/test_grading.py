@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from stj.config import GradeConfig
 from stj.errors import ConfigError
 from stj.prompts.grading import Graded, GradePrompt, grade_prompt_of
 from stj.rubrics import rubric
+from stj.use_config import GradeConfig
 from stj.verdict import GRADE_STYLES, parse
 
 RUBRIC = rubric("helpfulness", "rubric")

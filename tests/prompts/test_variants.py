@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import VoteConfig
 from stj.prompts.two_turns import SECOND_ANSWER, SECOND_QUESTION, SECOND_REFERENCE
 from stj.prompts.variants import ARENA, FIGURE_8, PAIR_V2, PROMETHEUS, VARIANTS, Variant
+from stj.use_config import VoteConfig
 
 TAGS_BY_VERDICT = {
     "figure8": {"A": ["[[A]]"], "B": ["[[B]]"], None: ["[[C]]"]},

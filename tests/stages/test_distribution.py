@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import VoteConfig
 from stj.engine.scripted import ScriptedEngine
 from stj.generate import Sampling, Token, TracedSampling
 from stj.prompts.variants import VARIANTS
@@ -17,6 +16,7 @@ from stj.rows import Pair, Turn, row_from_dict, rows_to_table
 from stj.stages.distribution import CHOICES, probability_of_a
 from stj.stages.runner import TokenCounter
 from stj.stages.vote import PairVerdict, Vote, pair_verdict, vote
+from stj.use_config import VoteConfig
 from stj.verdict import FIVE_ALONE, FORMATS, OUTPUT, PAIR, PAIR_OR_TIE, PARSERS, RESULT, Format, parse
 from tests.conftest import make_row
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import GradeConfig
 from stj.generate import Completion, Sampling, Token, TracedSampling
 from stj.rows import Grade, Row, Turn, row_from_dict, rows_to_table
 from stj.rubrics import SCALES, Rubric
 from stj.stages.distribution import grade_shares
 from stj.stages.grade import RubricGrade, grade, rubric_grade
 from stj.stages.runner import run_stages
+from stj.use_config import GradeConfig
 from stj.verdict import grade_format, parse
 
 RUBRIC = Rubric(

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stj.cli import main
-from stj.config import VoteConfig
 from stj.errors import ConfigError
 from stj.generate import Sampling
 from stj.rows import Grade, Pair, Row, Turn
 from stj.stages.vote import pair_verdict
+from stj.use_config import VoteConfig
 from tests.judging.in_process import in_this_process
 from tests.judging.test_judge import scripted
 from tests.judging.test_judge_file import SEED_MODEL, lines, pair, write

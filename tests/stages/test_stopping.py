@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import HeldoutConfig, StopRule, VoteConfig
+from stj.config import HeldoutConfig, StopRule
 from stj.errors import ConfigError
 from stj.evals.benchmarks import BENCHMARKS
 from stj.evals.benchmarks.evaluation import judged_examples
@@ -23,6 +23,7 @@ from stj.rows import Candidates, Pair, Row, Turn
 from stj.stages.runner import RequestSeeds, TokenCounter, wait_forever
 from stj.stages.stopping import Stopping, VotesAsked, greatest_error, stopping_lead
 from stj.stages.vote import PairVerdict, first_rounds, pair_verdict, vote
+from stj.use_config import VoteConfig
 from stj.verdict import PARSERS
 from tests.conftest import make_row
 

@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from stj.cli import main
-from stj.config import MergeConfig, ModelConfig
+from stj.config import ModelConfig
 from stj.errors import ConfigError, ModelError, StorageFailed
 from stj.judging.judge import Judge
 from stj.models.check import ModelUse, check_model_use
@@ -38,6 +38,7 @@ from stj.models.fetch import held_model
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
 from stj.train.merge import merge, mix
+from stj.use_config import MergeConfig
 from tests.models.test_check import SIZES
 from tests.train.conftest import SPECIAL, TEMPLATE, llama_config, make_tokenizer
 
@@ -356,7 +357,8 @@ def test_a_parent_in_a_store_is_fetched(bucket: str, parents: tuple[ModelConfig,
 MEMORY = """
 import sys
 from pathlib import Path
-from stj.config import MergeConfig, ModelConfig
+from stj.config import ModelConfig
+from stj.use_config import MergeConfig
 from stj.train.merge import merge
 
 def memory(key):
