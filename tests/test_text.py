@@ -9,7 +9,7 @@ from io import StringIO
 
 import pytest
 
-from stj.text import CLEAR_LINE, LiveLine, duration, show
+from stj.text import CLEAR_LINE, LiveLine, data_size, duration, show
 
 LINE = "iteration_1/judged: 2,000/4,000 rows | [failed] | :smile: eta 20s"
 
@@ -17,6 +17,23 @@ LINE = "iteration_1/judged: 2,000/4,000 rows | [failed] | :smile: eta 20s"
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0s"), (29, "29s"), (31, "1m"), (7860, "2h11m")])
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (40, "40 bytes"),
+        (999_900, "1 MB"),
+        (4.11e6, "4.11 MB"),
+        (999.6e6, "1 GB"),
+        (16.1e9, "16.1 GB"),
+        (99.96e9, "100 GB"),
+        (2.25e12, "2,250 GB"),
+    ],
+)
+def test_sizes(size: float, text: str) -> None:
+    assert data_size(size) == text
 
 
 class Screen:

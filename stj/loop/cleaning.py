@@ -23,7 +23,7 @@ from stj.storage.artifacts import MANIFEST
 from stj.storage.folder import Folder
 from stj.storage.lease import driver_at, sole_driver
 from stj.storage.tree import tree
-from stj.text import gigabytes
+from stj.text import data_size
 from stj.train.job import CHECKPOINTS
 
 Keep = Literal["last", "best", "none"]
@@ -65,13 +65,13 @@ class CleaningPlan:
         """The plan for its reader."""
         for removal in self.goes:
             kind = "weights" if removal.weights else "all of it"
-            yield f"goes   {removal.name}: {kind}, {gigabytes(removal.size)}"
+            yield f"goes   {removal.name}: {kind}, {data_size(removal.size)}"
         yield f"stays  {self.kept}, and all rows, scores and reports"
         if not self.goes:
             yield "nothing to remove"
             return
         yield from (f"then   {line}" for line in self.follows)
-        yield f"total  {gigabytes(self.size)}"
+        yield f"total  {data_size(self.size)}"
 
 
 def planned_cleaning(location: str, keep: Keep) -> CleaningPlan:
@@ -112,7 +112,7 @@ def clean(plan: CleaningPlan) -> str:
             freed += size or 0
             used += [removal.name] if size is None else []
     stays = f"; {', '.join(used)} stays, because another process uses it" if used else ""
-    return f"{folder.uri}: {gigabytes(freed)} removed{stays}"
+    return f"{folder.uri}: {data_size(freed)} removed{stays}"
 
 
 def _kept_judge(run: RunFolder, keep: Keep) -> int | None:

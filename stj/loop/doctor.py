@@ -34,7 +34,7 @@ from stj.plan.room_here import machine_room
 from stj.plan.training import stages
 from stj.storage.folder import Folder
 from stj.storage.probe import probe
-from stj.text import gigabytes
+from stj.text import data_size
 
 
 def diagnose(config: Config) -> list[Finding]:
@@ -140,10 +140,10 @@ def _check_run_root(config: Config, trainings: int) -> str:
     needed = still_written(config, shape, trainings)
     if free is not None and needed.total > free:
         raise ConfigError(
-            f"run_root={config.run_root}: {gigabytes(free)} are free, and the run writes up to {needed.words()}: free space "
+            f"run_root={config.run_root}: {data_size(free)} are free, and the run writes up to {needed.words()}: free space "
             "there, name a larger disk, or lower iterations"
         )
-    room = "" if free is None else f"; {gigabytes(free)} are free"
+    room = "" if free is None else f"; {data_size(free)} are free"
     return f"{config.run_root}: can be written; the run writes up to {needed.words()}{room}"
 
 

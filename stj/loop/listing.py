@@ -21,7 +21,7 @@ from stj.storage.artifacts import MANIFEST
 from stj.storage.folder import Folder
 from stj.storage.lease import driver_at
 from stj.storage.tree import TreeFile, tree
-from stj.text import Column, Table, gigabytes
+from stj.text import Column, Table, data_size
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def runs_table(runs: list[ListedRun]) -> Table:
 
 def _cells(run: ListedRun) -> list[str]:
     accuracy = NONE if run.accuracy is None else f"{run.judge} {percent(run.accuracy)} {interval(run.ci95)}"
-    return [run.run, run.seed or NONE, run.state, accuracy, gigabytes(run.size), run.changed[:16].replace("T", " ")]
+    return [run.run, run.seed or NONE, run.state, accuracy, data_size(run.size), run.changed[:16].replace("T", " ")]
 
 
 def _runs_below(folder: Folder, depth: int) -> Iterator[Folder]:

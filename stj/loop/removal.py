@@ -13,7 +13,7 @@ from stj.loop.kinds import PassPhase, TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.phases import Iteration, Run
 from stj.models.removed import files_to_remove, removal_note, remove_weights
-from stj.text import Show, gigabytes
+from stj.text import Show, data_size
 from stj.train.job import CHECKPOINTS
 
 _NEWEST = 2
@@ -56,7 +56,7 @@ def _remove(training: TrainingPhase, why: str, print_line: Show) -> None:
     if size is None:
         print_line(f"{training.name}: its weights stay for now: another process uses them")
     elif size:
-        print_line(f"{training.name}: {gigabytes(size)} of weights removed {why}")
+        print_line(f"{training.name}: {data_size(size)} of weights removed {why}")
 
 
 def without_weights(run: Run, missing: Iterable[Phase]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from stj.storage.artifacts import MANIFEST
 from stj.storage.folder import explain_write_failure
 from stj.storage.holds import hold, unheld
-from stj.text import gigabytes
+from stj.text import data_size
 
 WITHOUT_WEIGHTS = "-without-weights"
 """Ends the name of a copy that lacks its weights; such copies are small and stay."""
@@ -105,9 +105,9 @@ def make_room(cache: Path, size: int, place: Path | None = None, done: Collectio
 def filling(cache: Path, most: int = 4) -> str:
     """What fills the disk with copies, in words, the largest first; empty if there are none."""
     copies = sorted(model_copies(cache), key=lambda copy: -copy.size)
-    listed = [f"{gigabytes(copy.size)} of {copy.model}" for copy in copies[:most]]
+    listed = [f"{data_size(copy.size)} of {copy.model}" for copy in copies[:most]]
     rest = sum(copy.size for copy in copies[most:])
-    return ", ".join(listed + ([f"{gigabytes(rest)} of others"] if rest else []))
+    return ", ".join(listed + ([f"{data_size(rest)} of others"] if rest else []))
 
 
 def files_by_digest(cache: Path) -> dict[str, Path]:

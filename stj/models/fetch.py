@@ -38,7 +38,7 @@ from stj.storage.holds import hold
 from stj.storage.known_digests import remember_digest
 from stj.storage.location import cache_root
 from stj.storage.probe import probe
-from stj.text import gigabytes
+from stj.text import data_size
 
 _CACHE = cache_root() / "models"
 _LINKS = cache_root() / "links"
@@ -135,7 +135,7 @@ def require_room_at(target: Path, size: int) -> None:
     free, filled = make_room_at(existing(target.parent), size, ())
     if free < size:
         raise StorageFailed(
-            f"{target}: {gigabytes(size)} must be written there, and {gigabytes(free)} are free"
+            f"{target}: {data_size(size)} must be written there, and {data_size(free)} are free"
             f"{f'; copies of models take {filled}' if filled else ''}: free space, or name a directory on a larger disk"
         )
 
@@ -176,10 +176,10 @@ def check_cache(model: ModelConfig) -> str:
     free, size = probe(str(_CACHE), "STJ_CACHE") or 0, sum(folder.sizes().values())
     if size > free + removable_here(existing(_CACHE), [model.path]):
         raise ConfigError(
-            f"model {model.path}: {gigabytes(size)} must be fetched to {_CACHE}, and {gigabytes(free)} are free there: free "
+            f"model {model.path}: {data_size(size)} must be fetched to {_CACHE}, and {data_size(free)} are free there: free "
             "space, or set STJ_CACHE to a directory on a larger disk"
         )
-    return f"{gigabytes(size)} are fetched to {_CACHE}"
+    return f"{data_size(size)} are fetched to {_CACHE}"
 
 
 def _check_hub_cache(model: ModelConfig) -> str:
@@ -317,7 +317,7 @@ def _require_room(model: str, size: int, place: Path) -> None:
     if free < size:
         filled = filling(_CACHE)
         raise StorageFailed(
-            f"model {model}: {gigabytes(size)} must be fetched to {place}, and {gigabytes(free)} are free there"
+            f"model {model}: {data_size(size)} must be fetched to {place}, and {data_size(free)} are free there"
             f"{f'; copies of models take {filled}' if filled else ''}: free space, or use a larger disk"
         )
 

@@ -6,7 +6,7 @@ from stj.config import Config
 from stj.models.shapes import Shape
 from stj.models.zero import CHECKPOINT_BYTES
 from stj.plan.training import exported_parameters, stages, trained_parameters
-from stj.text import gigabytes
+from stj.text import data_size
 
 WEIGHT_BYTES = 2
 """Bytes of a parameter in exported weights, which are bfloat16."""
@@ -31,8 +31,8 @@ class DiskPlan:
 
     def words(self) -> str:
         """This plan in words."""
-        parts = f"{gigabytes(self.models)} of models, {gigabytes(self.checkpoints)} of checkpoints"
-        return f"{gigabytes(self.total)} ({parts})"
+        parts = f"{data_size(self.models)} of models, {data_size(self.checkpoints)} of checkpoints"
+        return f"{data_size(self.total)} ({parts})"
 
 
 def disk_plan(shape: Shape, trainings: int, config: Config) -> DiskPlan:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from stj.config import Config, EngineConfig, ModelConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
+from stj.text import data_size
 
 GB = 1e9
 _ENGINE_GB = 2.0
@@ -43,7 +44,8 @@ class RolePlan:
         if self.parameters is None:
             unknown = f"{self.role:<12} {self.model}: unknown shape (no config.json here, and none known for this id)"
             return unknown if self.fits else f"{unknown}: {verdict(self.fits, self.remedy)}"
-        where = f"{self.gpus} x GPU, each {self.weights_gb:.3g} GB" if self.gpus else f"CPU, {self.weights_gb:.3g} GB"
+        size = data_size(self.weights_gb * GB)
+        where = f"{self.gpus} x GPU, each {size}" if self.gpus else f"CPU, {size}"
         return (
             f"{self.role:<12} {self.model}: {count(self.parameters)} parameters on {where} of weights; "
             f"KV cache of {max(0, self.kv_room_tokens):,} tokens at {self.kv_bytes_per_token:,} bytes: "

@@ -18,7 +18,7 @@ from stj.plan.memory import GB, verdict
 from stj.plan.places import machines_of, training_machines
 from stj.plan.training import exported_parameters, stages, trained_parameters, training_plan
 from stj.storage.folder import is_store
-from stj.text import gigabytes
+from stj.text import data_size
 
 _STORE_SHARE, _STORE_MOST_GB = 0.3, 200
 """Ray's store of objects lies in /dev/shm: this share of memory, and at most so much (ray/_private/ray_constants.py)."""
@@ -40,7 +40,7 @@ class DiskPart:
 
     def words(self) -> str:
         """This part in words."""
-        return f"{gigabytes(self.size)} of {self.what} in {self.place}"
+        return f"{data_size(self.size)} of {self.what} in {self.place}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +103,9 @@ class RoomPlan:
             f"{'room':<12} run_root={self.run_root} is {where}: it holds up to {self.written.words()}; checkpoints lie beside "
             "their model",
             *(f"{'':<12} on each machine, {phase.line()}" for phase in self.phases),
-            f"{'':<12} up to {gigabytes(self.most_gb * GB)} of a machine's disk in one phase, and "
-            f"{gigabytes(self.copies_gb * GB)} with copies of models that are no longer used; {self._verdict()}",
-            f"{'':<12} up to {self.store_gb:,.3g} GB of /dev/shm, which is memory, for Ray's objects{self.memory}",
+            f"{'':<12} up to {data_size(self.most_gb * GB)} of a machine's disk in one phase, and "
+            f"{data_size(self.copies_gb * GB)} with copies of models that are no longer used; {self._verdict()}",
+            f"{'':<12} up to {data_size(self.store_gb * GB)} of /dev/shm, which is memory, for Ray's objects{self.memory}",
         ]
 
     def _verdict(self) -> str:
@@ -158,7 +158,7 @@ def _memory_warning(host_gb: float, store_gb: float, memory_gb: float) -> str:
         return ""
     left = max(1, int(memory_gb - host_gb))
     return (
-        f"; with {host_gb:,.3g} GB of the training that may be more than the machine's {memory_gb:,.0f} GB: set "
+        f"; with {data_size(host_gb * GB)} of the training that may be more than the machine's {memory_gb:,.0f} GB: set "
         f"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES={left * 10**9 // 2} where Ray starts"
     )
 
@@ -230,6 +230,6 @@ def _remedy(config: Config, phases: tuple[PhaseRoom, ...], most: int, shared: in
     if hardware.disk_gb is None or most <= hardware.disk_gb * GB:
         return ""
     fullest = max(phases, key=lambda phase: phase.disk_bytes)
-    filled = ", ".join([part.words() for part in fullest.parts] + ([f"{gigabytes(shared)} in run_root"] if shared else []))
+    filled = ", ".join([part.words() for part in fullest.parts] + ([f"{data_size(shared)} in run_root"] if shared else []))
     more = ", or more machines" if training_machines(config) > 1 and fullest.phase == TRAINING else ""
     return f"{fullest.phase} fills the disk with {filled}: take machines with larger disks{more}"

@@ -16,7 +16,7 @@ from stj.models.fetch import cache_places, removable_here, weights_here
 from stj.plan.memory import GB
 from stj.plan.room import HUB, JUDGES, OURS, SCRATCH, TRAINING, DiskPart, PhaseRoom, room_plan
 from stj.storage.folder import existing
-from stj.text import gigabytes
+from stj.text import data_size
 
 _RUN_ROOT = "run_root"
 _SHM = Path("/dev/shm")
@@ -41,8 +41,8 @@ class MachineRoom:
         if needed * GB <= free:
             return None
         return (
-            f"the engines of {phase} take {needed:.2g} GB of {_SHM}, and {gigabytes(free)} are free there: free it, or start "
-            "the container with a larger --shm-size"
+            f"the engines of {phase} take {data_size(needed * GB)} of {_SHM}, and {data_size(free)} are free there: "
+            "free it, or start the container with a larger --shm-size"
         )
 
     def _disk_fault(self) -> str | None:
@@ -51,9 +51,9 @@ class MachineRoom:
                 size = sum(part.size for part in parts)
                 free, removable = disk_usage(disk).free, removable_here(disk, [part.what for part in phase.parts])
                 if size > free + removable:
-                    also = f" and {gigabytes(removable)} in copies of models that may go" if removable else ""
+                    also = f" and {data_size(removable)} in copies of models that may go" if removable else ""
                     return (
-                        f"{phase.phase} writes {_words(parts)}; together {gigabytes(size)}, and {gigabytes(free)} are free on "
+                        f"{phase.phase} writes {_words(parts)}; together {data_size(size)}, and {data_size(free)} are free on "
                         f"the disk of {disk}{also}: free space, or name directories on a larger disk"
                     )
         return None
@@ -66,7 +66,7 @@ class MachineRoom:
             for disk, parts in self._by_disk(phase).items()
         ]
         size, phase, words, free = max(sizes, default=(0, "", "", 0))
-        return f"{phase} writes {words}; {gigabytes(free)} are free" if size else "nothing must be fetched to this machine"
+        return f"{phase} writes {words}; {data_size(free)} are free" if size else "nothing must be fetched to this machine"
 
     def _by_disk(self, phase: PhaseRoom) -> dict[Path, list[DiskPart]]:
         """What a phase has still to write on each disk of this machine, by a directory of the disk."""

@@ -11,6 +11,7 @@ from stj.models.shapes import Shape
 from stj.models.zero import CHECKPOINT_BYTES, SNAPSHOT_SHARE, ZeroSizes
 from stj.plan.memory import GB, count, verdict
 from stj.plan.ranks import uneven
+from stj.text import data_size
 
 _TRAINING_SHARE = 0.95
 """Usable share of a GPU's memory; the driver, communication and fragments take the rest."""
@@ -64,20 +65,20 @@ class TrainingPlan:
         """Training as a line of the printed plan."""
         adapters = f"adapters of {count(self.adapters)} parameters, " if self.adapters else ""
         copy = f"{self.copy_gb:.2g} second copy of the weights, " if self.copy_gb else ""
-        host = f" and {self.host_gb:.3g} GB of host memory a machine" if self.host_gb else ""
+        host = f" and {data_size(self.host_gb * GB)} of host memory a machine" if self.host_gb else ""
         return (
-            f"{'training':<12} {adapters}ZeRO-3 over {self.ranks} ranks, each {self.rank_gb:.3g} GB{host} "
-            f"({self.states_gb:.3g} states, {copy}{self.gathered_gb:.2g} gathered layers, "
+            f"{'training':<12} {adapters}ZeRO-3 over {self.ranks} ranks, each {data_size(self.rank_gb * GB)}{host} "
+            f"(in GB: {self.states_gb:.3g} states, {copy}{self.gathered_gb:.2g} gathered layers, "
             f"{self.activations_gb:.2g} activations, {self.logits_gb:.2g} logits, {self.gradients_gb:.2g} summing gradients; "
             f"beside the states {self.update_gb:.2g} at an update and {self.export_gb:.2g} at the export; on disk "
-            f"{self.checkpoint_gb:.3g} GB a checkpoint and {self.model_gb:.3g} GB a model; {self._snapshot_words()}): "
-            f"{verdict(self.fits, self.remedy)}"
+            f"{data_size(self.checkpoint_gb * GB)} a checkpoint and {data_size(self.model_gb * GB)} a model; "
+            f"{self._snapshot_words()}): {verdict(self.fits, self.remedy)}"
         )
 
     def _snapshot_words(self) -> str:
         if not self.snapshot_gb:
             return "no room in memory to write checkpoints behind the steps"
-        return f"{self.snapshot_gb:.3g} GB of a machine's memory to write checkpoints behind the steps"
+        return f"{data_size(self.snapshot_gb * GB)} of a machine's memory to write checkpoints behind the steps"
 
 
 def stages(train: TrainConfig) -> list[tuple[str, TrainConfig]]:

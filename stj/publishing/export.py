@@ -32,7 +32,7 @@ from stj.storage.artifacts import MANIFEST, Artifact, Key
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.storage.known_digests import known_digests
-from stj.text import Show, gigabytes
+from stj.text import Show, data_size
 
 CARD = "README.md"
 _STEP = "export"
@@ -62,7 +62,7 @@ def export_model(word: str, dest: str, show: Show) -> str:
         _write_manifest(files, published, filling)
         filling.write(CARD, card)
     judge = f"M_{published.judge} of {published.run.folder.uri}" if published.run else published.model.path
-    return f"{place.shown}: {judge}, {len(filling.digests)} files, {gigabytes(files.size)}"
+    return f"{place.shown}: {judge}, {len(filling.digests)} files, {data_size(files.size)}"
 
 
 def _refuse_inside(published: Published, place: Destination, dest: str) -> None:

@@ -29,7 +29,7 @@ from stj.rows import TRAINING, Row
 from stj.storage.artifacts import Artifact
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, explain_write_failure
-from stj.text import gigabytes
+from stj.text import data_size
 
 _CARD = "README.md"
 _DATA = "data"
@@ -111,7 +111,7 @@ def export_pairs(word: str, dest: str) -> str:
         filling.write(_CARD, _card(run, splits, place.name))
         size = sum(digest.size for digest in filling.digests.values())
     pairs = ", ".join(f"{split.pairs:,} judged by {split.judge}" for split in splits)
-    return f"{place.shown}: pairs of {run.folder.uri}: {pairs}; {gigabytes(size)}"
+    return f"{place.shown}: pairs of {run.folder.uri}: {pairs}; {data_size(size)}"
 
 
 def record_of(row: Row) -> dict[str, Any]:

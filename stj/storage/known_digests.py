@@ -23,7 +23,7 @@ from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, explain_read_failure, refuse_pipe
 from stj.storage.location import cache_root
 from stj.storage.sealed import read_sealed, write_sealed
-from stj.text import gigabytes
+from stj.text import data_size
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def known_digests(files: Sequence[Path]) -> list[FileDigest]:
     """
     unknown = [file for file in files if file.stat().st_size >= _LARGE_BYTES and _remembered(file.absolute()) is None]
     if (size := sum(file.stat().st_size for file in unknown)) >= _ANNOUNCED_BYTES:
-        log.info("reading %s below %s once on this machine, to know whether it is whole", gigabytes(size), unknown[0].parent)
+        log.info("reading %s below %s once on this machine, to know whether it is whole", data_size(size), unknown[0].parent)
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
         return list(pool.map(known_digest, files))
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from stj.text.amounts import duration, gigabytes, so_far
+from stj.text.amounts import data_size, duration, so_far
 from stj.text.characters import (
     for_encoding,
     in_ascii,
@@ -30,8 +30,8 @@ __all__ = [
     "Show",
     "Span",
     "Table",
+    "data_size",
     "duration",
-    "gigabytes",
     "in_ascii",
     "json_line",
     "json_text",

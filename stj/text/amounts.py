@@ -7,9 +7,14 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m" if minutes else f"{seconds:.0f}s"
 
 
-def gigabytes(size: float) -> str:
-    """A number of bytes in words: `0.0121 GB`, `3,250 GB`. A GB is 10^9 bytes."""
-    return f"{size / 1e9:,.0f} GB" if size >= 1e11 else f"{size / 1e9:.3g} GB"
+def data_size(size: float) -> str:
+    """A number of bytes in words: `3,250 GB`, `16.1 GB`, `12.1 MB`, `4 kB`, `40 bytes`. A GB is 10^9 bytes."""
+    if size >= 1e11:
+        return f"{size / 1e9:,.0f} GB"
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= 0.9995 * unit:  # 999,900 bytes are 1 MB: never 1e+03 kB
+            return f"{size / unit:.3g} {name}"
+    return f"{size:.0f} bytes"
 
 
 def so_far(activity: str, seconds: float) -> str:

@@ -37,7 +37,7 @@ from stj.storage.appearing import appearing, new_directory
 from stj.storage.artifacts import Artifact
 from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder, is_store
-from stj.text import gigabytes
+from stj.text import data_size
 from stj.train.merge_methods import check_method, mix_from_base
 from stj.train.shard import DTYPES
 from stj.train.shard_writer import ShardWriter
@@ -71,7 +71,7 @@ class MergedModel:
         counted = "" if method == "linear" else f", by {method} from {self.config.base}"
         own, other = (" and ".join(dtypes) for dtypes in self.dtypes)
         rounded = f" ({second} has {other})" if own != other else ""
-        return f"{self.directory}: {shares}{counted}: {self.numbers:,} numbers in {own}{rounded}, {gigabytes(self.size)}"
+        return f"{self.directory}: {shares}{counted}: {self.numbers:,} numbers in {own}{rounded}, {data_size(self.size)}"
 
 
 def merge(first: ModelConfig, second: ModelConfig, out: str, config: MergeConfig) -> MergedModel:
@@ -92,7 +92,7 @@ def merge(first: ModelConfig, second: ModelConfig, out: str, config: MergeConfig
     size = sum(map(bytes_of, layouts.values()))
     with appearing(target, "merging") as directory:
         require_room_at(target, size)
-        log.info("merging %s of weights into %s", gigabytes(size), target)
+        log.info("merging %s of weights into %s", data_size(size), target)
         digests = _write_model(parents, layouts, config, Folder.at(directory))
         _write_manifest(parents, digests, config, Folder.at(directory), target)
     tensors = parents[0].tensors.values()

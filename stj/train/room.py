@@ -13,7 +13,7 @@ import torch.distributed as dist
 from stj.errors import StorageFailed
 from stj.models.fetch import make_room_at
 from stj.storage.folder import Folder
-from stj.text import gigabytes
+from stj.text import data_size
 from stj.train.committed import KEPT
 from stj.train.job import CHECKPOINTS, TrainingJob
 from stj.train.ranks import first_ranks, gathered
@@ -58,7 +58,7 @@ def _refusal(job: TrainingJob, place: Path, name: str, size: int) -> str | None:
     if not job.room.model_bytes or free >= size:
         return None
     return (
-        f"machine {socket.gethostname()}: {gigabytes(free)} are free at {place} ({name}), and the training of {job.model} "
-        f"writes {gigabytes(size)} there{f'; copies of models take {filled}' if filled else ''}: free space, or set {name} to "
+        f"machine {socket.gethostname()}: {data_size(free)} are free at {place} ({name}), and the training of {job.model} "
+        f"writes {data_size(size)} there{f'; copies of models take {filled}' if filled else ''}: free space, or set {name} to "
         "a directory on a larger disk"
     )

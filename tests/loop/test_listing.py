@@ -157,7 +157,7 @@ def test_a_cleaned_run_is_finished_as_before(run: Path, capsys: pytest.CaptureFi
     assert code == 0
     assert models(run) == stay
     assert "then   `stj run` finds the run finished as before" in out
-    assert f"goes   {MODEL.format(1).rpartition('/')[0]}: weights, 0.00411 GB" in out
+    assert f"goes   {MODEL.format(1).rpartition('/')[0]}: weights, 4.11 MB" in out
     assert {file: file.read_bytes() for file in run.rglob("*.parquet")} == rows
     after = Run(read_run_config(Folder.at(run)))
     missing = [phase for phase in after.phases if phase.artifact.state()[0] != "done"]

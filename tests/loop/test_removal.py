@@ -71,8 +71,8 @@ def test_a_model_goes_once_the_second_after_it_has_judged(tmp_path: Path) -> Non
     m1, m2, m3, m4 = (training.name for training in trainings(run))
     assert go_through(run, lines, 4) == [[], [m1], [m1, m2], [m2, m3], [m3, m4]]
     assert lines == [
-        f"{m1}: 4e-08 GB of weights removed by keep_models=last, once M_3 had judged",
-        f"{m2}: 4e-08 GB of weights removed by keep_models=last, once M_4 had judged",
+        f"{m1}: 40 bytes of weights removed by keep_models=last, once M_3 had judged",
+        f"{m2}: 40 bytes of weights removed by keep_models=last, once M_4 had judged",
     ]
     assert {state.state for state in phase_states(run.phases)} == {"done"}
     remove_older_models(run, lines.append)

@@ -144,8 +144,8 @@ def test_small_copies_without_weights_stay_and_a_missing_cache_is_empty(cache: P
 def test_what_fills_the_disk_is_named_the_largest_first(cache: Path) -> None:
     for number in range(1, 7):
         put(cache, f"m{number}", size=number * 10**6)
-    named = [f"{number / 1000:.3g} GB of s3://bucket/m{number}" for number in (6, 5, 4, 3)]
-    assert filling(cache) == f"{', '.join(named)}, 0.003 GB of others"
+    named = [f"{number} MB of s3://bucket/m{number}" for number in (6, 5, 4, 3)]
+    assert filling(cache) == f"{', '.join(named)}, 3 MB of others"
 
 
 def test_exported_shards_are_known_by_their_digest_and_go_like_copies(cache: Path, fill: Callable[[int], None]) -> None:
@@ -261,8 +261,8 @@ def test_a_fetch_from_the_hub_makes_room_or_is_refused_with_what_fills_the_disk(
     fill(-4000)  # full even when the old copy has gone
     with pytest.raises(StorageFailed) as refused:
         held_model(ModelConfig(path="org/model"))
-    assert str(refused.value).startswith("model org/model: 2e-06 GB must be fetched to ")
-    assert "copies of models take 5e-06 GB of s3://bucket/new: free space" in str(refused.value)
+    assert str(refused.value).startswith("model org/model: 2 kB must be fetched to ")
+    assert "copies of models take 5 kB of s3://bucket/new: free space" in str(refused.value)
     assert hub_in_cache.blobs() == set()
     fill(3000)
     held_model(ModelConfig(path="org/model"))

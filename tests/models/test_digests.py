@@ -368,7 +368,7 @@ def test_a_long_read_is_announced_and_only_the_first_time(
         monkeypatch.setattr(known_digests, "_known", {})
         model_identity(model)
     [line] = [record.getMessage() for record in caplog.records]
-    assert line == f"reading 0.0168 GB below {tmp_path}/model once on this machine, to know whether it is whole"
+    assert line == f"reading 16.8 MB below {tmp_path}/model once on this machine, to know whether it is whole"
 
 
 def test_a_copy_that_has_decayed_names_the_directory_to_delete(tmp_path: Path) -> None:

@@ -386,7 +386,7 @@ def test_a_mixture_is_in_host_memory_once_a_rank_while_it_loads() -> None:
     assert training is not None
     assert training.fits
     assert training.host_gb == pytest.approx(8 * 2 * 140.6, rel=0.005)
-    assert "and 2.25e+03 GB of host memory a machine" in training.line()
+    assert "and 2,250 GB of host memory a machine" in training.line()
     dense = planned().training
     assert dense is not None
     assert dense.host_gb == 0

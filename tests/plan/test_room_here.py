@@ -108,7 +108,7 @@ def test_a_container_with_little_shared_memory_is_refused_for_engines_of_several
         return room.fault()
 
     assert fault() == (
-        "the engines of measuring M_0 take 2.4 GB of /dev/shm, and 0.064 GB are free there: free it, or start the "
+        "the engines of measuring M_0 take 2.35 GB of /dev/shm, and 64 MB are free there: free it, or start the "
         "container with a larger --shm-size"
     )
     assert fault(*(f"models.{role}.tensor_parallel_size=1" for role in ("generator", "first_judge", "seed"))) is None

@@ -229,7 +229,7 @@ def test_if_space_is_short_the_longest_unused_copy_is_deleted(folder: Folder, di
     with pytest.raises(StorageFailed) as refused:  # copies that engines may be loading stay
         local_model(other_model(folder / "d"))
     assert "must be fetched to" in str(refused.value)
-    assert f"GB of {(folder / 'c').uri}" in str(refused.value)
+    assert f"B of {(folder / 'c').uri}" in str(refused.value)
     assert "\n" not in str(refused.value)
     assert copies["a"].exists()
     assert copies["c"].exists()

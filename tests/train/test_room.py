@@ -81,7 +81,7 @@ def test_a_training_that_cannot_fit_is_refused_before_the_first_step(folder: str
     words = str(refused.value)
     assert words.startswith("machine ")
     assert ("(TMPDIR)" if "://" in folder else "(run_root)") in words
-    assert f"copies of models take 1e-06 GB of {OTHER}" in words
+    assert f"copies of models take 1 kB of {OTHER}" in words
     assert "\n" not in words
 
 
