@@ -11,6 +11,7 @@ from stj.sources import source_size
 from stj.sources.heldout_grades import heldout_grades_size
 from stj.sources.preferences import preferences_size
 from stj.storage.private import ray_folder
+from stj.text import data_size
 
 _COUNTED_BYTES = 1 << 28  # Files of 256 MiB are counted in less than a second; the size of larger ones says as much.
 
@@ -47,7 +48,7 @@ def _inputs(config: Config) -> Iterator[str]:
 def _counted(things: str, path: str | None, count: Callable[[], int | None]) -> str:
     size = _bytes(Path(path)) if path else 0
     if size > _COUNTED_BYTES:
-        return f"{things} ({path}, {size / 1e9:.1f} GB)"
+        return f"{things} ({path}, {data_size(size)})"
     try:
         number = count()
     except (StjError, OSError):

@@ -26,6 +26,7 @@ from stj.errors import ConfigError, StjError, StorageFailed
 from stj.package_files import PACKAGE_SCHEME
 from stj.storage.digest import DigestingFile, FileDigest
 from stj.storage.location import check_location, is_uri
+from stj.text import data_size
 
 _PART_BYTES = 1 << 26  # Upload parts of 64 MiB: S3 allows 10,000 parts a file, so files of up to 640 GB.
 _PARTS_AT_ONCE = 8  # Wait for the network after this many parts: at most 512 MiB are in memory.
@@ -304,7 +305,7 @@ def _free_space(location: str) -> str:
     if is_uri(location):
         return ""
     with suppress(OSError):
-        return f"{shutil.disk_usage(existing(Path(location))).free / 1e9:,.2f} GB are free there"
+        return f"{data_size(shutil.disk_usage(existing(Path(location))).free)} are free there"
     return ""
 
 
