@@ -48,7 +48,7 @@ def test_no_score_has_more_examples_than_the_middle_one(scores: list[Scores], se
 
 
 @given(PAIRS, st.integers(0, 5), st.integers(0, 60))
-def test_a_limit_keeps_the_lowest_draws_of_those(scores: list[Scores], seed: int, most: int) -> None:
+def test_a_limit_keeps_as_many_of_those(scores: list[Scores], seed: int, most: int) -> None:
     pairs = [(f"row-{i}", of) for i, of in enumerate(scores)]
     kept, _ = balanced(pairs, seed)
     limited, size = balanced(pairs, seed, most)
@@ -80,3 +80,23 @@ def test_a_score_of_one_scale_takes_no_room_of_another() -> None:
         balance.add(f"five-{number}", points((5, 1)))
     balance.settle()
     assert sum(balance.has(f"five-{number}", points((5, 1))) for number in range(10)) == 10
+
+
+def sorts_kept(pairs: list[Scores], most: int | None = None) -> Counter[Scores]:
+    named = {f"row-{i}": of for i, of in enumerate(pairs)}
+    return Counter(named[row_id] for row_id in balanced(named.items(), 0, most)[0])
+
+
+def test_a_rare_score_stays_though_the_score_beside_it_is_common() -> None:
+    """Every better answer has a 5 here, which has room for 180."""
+    pairs = [(5, 2)] * 300 + [(5, 3)] * 60 + [(5, 1)] * 30
+    assert sorts_kept(pairs) == {(5, 2): 90, (5, 3): 60, (5, 1): 30}
+    assert sorts_kept(pairs, most=100) == {(5, 2): 35, (5, 3): 35, (5, 1): 30}
+    assert sorts_kept(pairs, most=2) == {(5, 3): 1, (5, 1): 1}
+
+
+@given(PAIRS, st.integers(0, 60))
+def test_a_limit_takes_from_the_sorts_that_have_most(scores: list[Scores], most: int) -> None:
+    kept, limited = sorts_kept(scores), sorts_kept(scores, most)
+    left_out = [of for of in kept if limited[of] < kept[of]]
+    assert all(limited[of] >= max(limited.values(), default=0) - 1 for of in left_out)
