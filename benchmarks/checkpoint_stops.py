@@ -44,12 +44,13 @@ def measure(megabytes_per_s: float) -> dict[str, Any]:
 
 
 def _train(folder: Path, run: str, ends: list[float]) -> None:
-    from stj.config import ModelConfig, TrainConfig
+    from stj.config import ModelConfig
     from stj.rows import Example, Turn, examples_to_table
     from stj.storage.artifacts import Artifact
     from stj.storage.folder import Folder
     from stj.train.job import TrainingJob
     from stj.train.loop import run_rank
+    from stj.train_config import TrainConfig
 
     examples = Artifact(Folder.at(folder) / "examples", {"step": "examples"})
     examples.begin()

@@ -454,7 +454,7 @@ PARTS: dict[str, Callable[[str], dict[str, Any]]] = {
 
 def main() -> None:
     """Runs the named parts, or all, and adds their figures to the results."""
-    from stj.config import RayConfig
+    from stj.cluster_config import RayConfig
     from stj.passes.session import engine_demand, ray_session
 
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from stj.config import Config, EngineConfig, HardwareConfig, ModelConfig, TrainConfig
+from stj.cluster_config import HardwareConfig
+from stj.config import Config, EngineConfig, ModelConfig
 from stj.models.shapes import Shape, shape_of
+from stj.train_config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

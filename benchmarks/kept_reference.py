@@ -36,13 +36,13 @@ def rank(count: int, divide: int) -> None:
 
     from small_model import CONFIG, learnable, seed_model
 
-    from stj.config import PreferenceConfig
     from stj.storage.folder import Folder
     from stj.train.data import ExampleTokens
     from stj.train.model import load_engine
     from stj.train.packing import plan_packing
     from stj.train.reference import reference_logps
     from stj.train.step import StepInputs, train_step
+    from stj.train_config import PreferenceConfig
 
     single = learnable(2 * count, divide)
     pairs = [

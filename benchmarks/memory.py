@@ -126,7 +126,8 @@ class Sampler(threading.Thread):
 
 def measure(source: Path, run_root: Path) -> dict[str, object]:
     """Runs one pass over the source, and the selection after it, in this process."""
-    from stj.config import EngineConfig, RayConfig, SourceConfig
+    from stj.cluster_config import RayConfig
+    from stj.config import EngineConfig, SourceConfig
     from stj.config_loader import load
     from stj.loop.inputs import read_training
     from stj.loop.phases import Run

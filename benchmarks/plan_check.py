@@ -46,7 +46,8 @@ def rank(size: str) -> dict[str, Any]:
 
     from random_llama import random_llama
 
-    from stj.config import Config, HardwareConfig, ModelConfig
+    from stj.cluster_config import HardwareConfig
+    from stj.config import Config, ModelConfig
     from stj.models.shapes import shape_of
     from stj.plan.training import training_plan
 
@@ -104,7 +105,7 @@ def _phases(seed: Path, config: Any) -> dict[str, int]:
 
 
 def _config(size: str) -> Any:
-    from stj.config import LoraConfig, TrainConfig
+    from stj.train_config import LoraConfig, TrainConfig
 
     return TrainConfig(
         device="cpu",

@@ -8,8 +8,8 @@ from packed_rows import HIDDEN, LAYERS, VOCABULARY, examples
 from random_llama import random_llama
 from ranks import RANKS
 
-from stj.config import TrainConfig
 from stj.train.data import ExampleTokens
+from stj.train_config import TrainConfig
 
 CONFIG = TrainConfig(
     device="cpu", workers=RANKS, lr=1e-4, warmup_steps=0, final_lr_ratio=1.0, max_grad_norm=1.0, activation_checkpointing=True

@@ -17,7 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
-from stj import config as config_module
 from stj.config import Config, EngineConfig, installed_engine
 from stj.use_config import AnnotateConfig, MergeConfig, UseConfig
 
@@ -29,8 +28,8 @@ _BEGINNING = """\
 
 # Settings
 
-Every setting is a field of a dataclass: those of a run in [stj/config.py](../stj/config.py), those of a judge in use in
-[stj/use_config.py](../stj/use_config.py). This page is made from them.
+Every setting is a field of a dataclass: those of a run in [stj/config.py](../stj/config.py) and the files that it
+imports, those of a judge in use in [stj/use_config.py](../stj/use_config.py). This page is made from them.
 
 A YAML file sets fields by group, nested (`train: {lr: 1e-6}`) or flat (`train.lr: 1e-6`). `key=value` on the command line wins.
 The type of a field says how its value is read. Text stays as it is written: `run_root: 2024_05_01`, `revision: 8601e45` and
@@ -104,17 +103,22 @@ def default_of(field: "Field[Any]") -> Any:
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
-def optional_group(kind: str) -> type | None:
-    """The class of settings that a type like `LoraConfig | None` names; None for other types."""
-    named, _, rest = kind.partition(" | ")
-    cls = getattr(config_module, named, None)
-    return cls if rest == "None" and is_dataclass(cls) and isinstance(cls, type) else None
+def named_in(cls: type, name: str) -> Any:
+    """What a name means in the file of a class, or of one that it extends; None if it means nothing there."""
+    return next((value for base in cls.__mro__ if (value := vars(sys.modules[base.__module__]).get(name))), None)
 
 
-def list_group(kind: str) -> type | None:
-    """The class of settings that a type like `list[PairSource]` names; None for other types."""
-    cls = getattr(config_module, kind.removeprefix("list[").removesuffix("]"), None) if kind.startswith("list[") else None
-    return cls if is_dataclass(cls) and isinstance(cls, type) else None
+def optional_group(kind: str, cls: type) -> type | None:
+    """The class of settings that a type like `LoraConfig | None` names in a class; None for other types."""
+    name, _, rest = kind.partition(" | ")
+    group = named_in(cls, name)
+    return group if rest == "None" and is_dataclass(group) and isinstance(group, type) else None
+
+
+def list_group(kind: str, cls: type) -> type | None:
+    """The class of settings that a type like `list[PairSource]` names in a class; None for other types."""
+    group = named_in(cls, kind.removeprefix("list[").removesuffix("]")) if kind.startswith("list[") else None
+    return group if is_dataclass(group) and isinstance(group, type) else None
 
 
 def as_yaml(value: object) -> str:
@@ -138,7 +142,7 @@ class Reference:
         A section begins with the class's docstring alone: the one under the field says the same in fewer words.
         """
         groups = [field for field in fields(schema) if is_dataclass(default_of(field))]
-        lists = [field for field in fields(schema) if list_group(field_docs(schema)[field.name][0])]
+        lists = [field for field in fields(schema) if list_group(field_docs(schema)[field.name][0], schema)]
         yield from self._fields(schema, "", [field for field in fields(schema) if field not in [*groups, *lists]])
         known = [field for field in groups if type(default_of(field)) in self.explained]
         docs = field_docs(schema)
@@ -149,7 +153,7 @@ class Reference:
             yield from self._group(field.name, default_of(field), "")
         for field in lists:
             kind, doc = docs[field.name]
-            member = list_group(kind)
+            member = list_group(kind, schema)
             assert member, f"{kind} is no list of groups"
             yield f"### {field.name}\n"
             yield f'<a id="{self._anchor}{field.name}"></a>{doc} Each member of the list has these settings.\n'
@@ -164,7 +168,7 @@ class Reference:
         self.explained[cls] = key, default
         yield f"{doc} {inspect.cleandoc(cls.__doc__ or '')}\n".lstrip()
         docs = field_docs(cls)
-        optional = {field.name: optional_group(docs[field.name][0]) for field in fields(cls)}
+        optional = {field.name: optional_group(docs[field.name][0], cls) for field in fields(cls)}
         inner = [field for field in fields(cls) if is_dataclass(getattr(default, field.name))]
         yield from self._fields(cls, f"{key}.", [field for field in fields(cls) if field not in inner], default)
         for field in fields(cls):
@@ -202,11 +206,11 @@ def _like_another(name: str, value: Any, doc: str, like: str, explained: Any) ->
 
 def _type_words(kind: str, cls: type) -> str:
     """The type of a field of a class, for a reader of YAML: the values of a Literal, `float or null`."""
-    if optional_group(kind):
+    if optional_group(kind, cls):
         return "a group of settings or null"
     name, _, rest = kind.partition(" | ")
-    named = [value for base in cls.__mro__ if (value := vars(sys.modules[base.__module__]).get(name))]
-    words = str(named[0]) if named and get_origin(named[0]) is Literal else name
+    named = named_in(cls, name)
+    words = str(named) if get_origin(named) is Literal else name
     words = words.replace("typing.", "").replace("'", '"')
     if words.startswith("Literal["):
         words = " or ".join(f"`{value.strip()}`" for value in words[len("Literal[") : -1].replace('"', "").split(","))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stj.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stj.config import TrainConfig
+    from stj.train_config import TrainConfig
 
 _SECTIONS = (
     "aio", "comms_logger", "flops_profiler", "memory_breakdown", "wall_clock_breakdown", "zero_optimization"

@@ -1,10 +1,18 @@
 """Checks that groups of settings share. Each raises ConfigError with the key, the value and what is right."""
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
 from stj.errors import ConfigError
+
+MAX_SEED = 2**31 - 1
+"""The largest seed that every random generator takes."""
+
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"  # Ray takes labels of Kubernetes' form.
+_LABEL_KEY = re.compile(rf"(?:[a-zA-Z0-9.-]{{1,253}}/)?{_LABEL}")
+_LABEL_SELECTOR = re.compile(rf"!?(?:{_LABEL}|in\({_LABEL}(?:, ?{_LABEL})*\))")
 
 
 def check(condition: bool, message: str) -> None:
@@ -47,3 +55,12 @@ def stop_error(key: str, error: float) -> None:
     """Checks the stated error of a rule that stops votes."""
     number = isinstance(error, int | float)
     check(number and 0 < error <= 0.5, f"{key}={error}: must be a share above 0, up to 0.5")
+
+
+def label_selectors(key: str, place: Mapping[str, str]) -> None:
+    """Refuses label selectors that Ray would refuse later, when machines are asked for."""
+    for label, wanted in place.items():
+        check(
+            isinstance(wanted, str) and bool(_LABEL_KEY.fullmatch(label) and _LABEL_SELECTOR.fullmatch(wanted)),
+            f"{key}={{{label}: {wanted}}}: not a label selector of Ray; write a label with value, !value, in(a,b) or !in(a,b)",
+        )

@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from stj.cluster_config import RayConfig
 from stj.config import (
     Aggregate,
     EngineConfig,
     JudgeMode,
     ModelConfig,
-    RayConfig,
     StopRule,
     check_format_is_used,
     installed_engine,

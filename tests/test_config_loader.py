@@ -16,10 +16,11 @@ import yaml
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from stj.config import Config, TrainConfig
+from stj.config import Config
 from stj.config_loader import from_plain, load, load_eval, load_model, load_use
 from stj.errors import ConfigError
 from stj.setting_text import fields_of
+from stj.train_config import TrainConfig
 from stj.use_config import UseConfig
 
 CONF = Path(__file__).parent.parent / "conf"

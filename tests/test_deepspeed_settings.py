@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from stj.config import TrainConfig
 from stj.config_loader import load
 from stj.deepspeed_settings import _DEFAULTS, _OWNED, _SIZES
 from stj.errors import ConfigError
+from stj.train_config import TrainConfig
 
 
 @pytest.mark.parametrize(

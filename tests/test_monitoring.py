@@ -19,7 +19,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from stj.config import RayConfig
+from stj.cluster_config import RayConfig
 from stj.monitoring import METRICS, SERVER_METRICS, table
 from stj.passes.ledger import Ledger
 from stj.passes.metrics import PassMetrics

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stj.config import Config, ExamplesConfig, HeldoutConfig, JudgeConfig, PairsConfig, SelectConfig, TrainConfig
+from stj.config import Config, ExamplesConfig, HeldoutConfig, JudgeConfig, PairsConfig, SelectConfig
 from stj.config_loader import load
 from stj.engine.scripted import ScriptedEngine
 from stj.errors import PassFailed
@@ -32,6 +32,7 @@ from stj.stages.select import select
 from stj.stages.vote import vote
 from stj.thoughts import CLOSE, OPEN
 from stj.train.data import encode_examples, end_of_turn, kept_examples
+from stj.train_config import TrainConfig
 from stj.use_config import VoteConfig
 from tests.conftest import make_row
 from tests.models.test_thinking import OPENS, TEMPLATE, with_tags

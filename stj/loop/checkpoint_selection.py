@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from stj.config import HeldoutConfig, SelectionConfig
+from stj.config import HeldoutConfig
 from stj.errors import PassFailed
 from stj.loop.heldout import HeldoutScores, score_heldout
 from stj.loop.inputs import SELECTED_ON, count_selection_pairs, read_selection_pairs
@@ -35,6 +35,7 @@ from stj.storage.sealed import read_sealed, write_sealed
 from stj.text import LiveLine
 from stj.train.job import CHECKPOINTS
 from stj.train.launch import TrainingSegment
+from stj.train_config import SelectionConfig
 
 log = logging.getLogger(__name__)
 

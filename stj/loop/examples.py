@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 
-from stj.config import Config, Objective
+from stj.config import Config
 from stj.errors import PassFailed
 from stj.loop.all_benchmarks import keeps_out_all
 from stj.loop.clue_balance import ClueBalance, ClueBalanceCounts
@@ -25,6 +25,7 @@ from stj.sources.ids import repeat_id
 from stj.sources.overlap import BENCHMARK_OVERLAP
 from stj.stages.grade_pair import GradedPair, graded_pairs
 from stj.storage.artifacts import Artifact
+from stj.train_config import Objective
 
 _EXAMPLES_PER_FILE = 2048
 _ANSWERS = ["id", "position", "task", "turns", "pair", "response"]

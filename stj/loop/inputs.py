@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from itertools import islice
 from typing import Any, Literal
 
-from stj.config import Config, SourceConfig, TrainConfig
+from stj.config import Config, SourceConfig
 from stj.errors import ConfigError, SourceError
 from stj.evals.benchmarks.refs import BenchmarkRef, is_benchmark
 from stj.findings import Check, Finding, look, require
@@ -49,6 +49,7 @@ from stj.sources.preferences import (
 from stj.sources.unread import BAD_FIELD, UNREAD
 from stj.stages.select import reject_unasked, without_results
 from stj.storage.artifacts import Artifact
+from stj.train_config import TrainConfig
 
 PassPart = Literal["answers", "pairs", "judge", "judge_again", "heldout"]
 """What a pass does. A policy answers questions. A model that was warmed up judges the training pairs again."""

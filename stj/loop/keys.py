@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from stj.attacks.use import attacks_identity
-from stj.config import Config, ExamplesConfig, JudgeConfig, ModelConfig, Objective, TrainConfig
+from stj.config import Config, ExamplesConfig, JudgeConfig, ModelConfig
 from stj.curating.embedding import embedding_identity
 from stj.curation import CurateConfig
 from stj.evals.benchmarks.refs import BenchmarkRef
@@ -31,6 +31,7 @@ from stj.stages import judge as judging
 from stj.stages import pairs as pairing
 from stj.stages.rescue import RESCUE_PROMPTS
 from stj.storage.artifacts import Key, fingerprint, plain
+from stj.train_config import Objective, TrainConfig
 
 _OPERATIONAL = (
     "device",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stj.config import HeldoutConfig, ModelConfig, Objective, TrainConfig
+from stj.config import HeldoutConfig, ModelConfig
 from stj.errors import PassFailed
 from stj.loop.all_benchmarks import not_read_words
 from stj.loop.benchmarks import BenchmarkPhase, artifacts_beside, benchmark_stages, claim, read_with_benchmarks
@@ -41,6 +41,7 @@ from stj.stages.write_rubric import write_rubric
 from stj.storage.artifacts import Artifact
 from stj.text import LiveLine, duration
 from stj.train.job import CHECKPOINTS, TrainingRoom
+from stj.train_config import Objective, TrainConfig
 
 if TYPE_CHECKING:
     from stj.passes.cluster_gate import RayClusterGate

@@ -6,10 +6,10 @@ from array import array
 import numpy as np
 from numpy.typing import NDArray
 
-from stj.config import Objective
 from stj.randomness import uniform
 from stj.rows import Judgment, Row
 from stj.stages.judge import LABELS
+from stj.train_config import Objective
 from stj.verdict import Label
 
 

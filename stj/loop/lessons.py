@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stj.config import Config, Objective
+from stj.config import Config
 from stj.loop.boundary import Boundary
 from stj.loop.counts import JudgingCounts
 from stj.loop.inputs import training_pairs
@@ -13,6 +13,7 @@ from stj.loop.pair_draws import PairDraws
 from stj.rows import Judgment, Row, row_from_dict
 from stj.storage.artifacts import Artifact
 from stj.thoughts import split_thought
+from stj.train_config import Objective
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from stj.config import Config, ModelConfig, Objective, check_run_root
+from stj.config import Config, ModelConfig, check_run_root
 from stj.errors import ArtifactError
 from stj.loop.absolute_paths import with_absolute_paths
 from stj.loop.benchmarks import BenchmarkPhase, run_benchmarks
@@ -39,6 +39,7 @@ from stj.models.removed import removal_note
 from stj.pair_sources import ANSWERS, policies
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
+from stj.train_config import Objective
 
 CURATED = "curated"
 """The folder of the decisions about the instructions."""

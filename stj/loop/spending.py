@@ -1,6 +1,6 @@
 """What a training costs: it has no ledger as a pass has."""
 
-from stj.config import TrainConfig
+from stj.train_config import TrainConfig
 
 
 def training_dollars(train: TrainConfig, price: float | None, seconds: float) -> float | None:

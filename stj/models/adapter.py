@@ -4,8 +4,9 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stj.config import MOST_RANK, ModelConfig
+from stj.config import ModelConfig
 from stj.errors import ModelError
+from stj.train_config import MOST_RANK
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stj.config import TrainConfig
+from stj.train_config import TrainConfig
 
 CHECKPOINT_BYTES = 12
 """Bytes of a trained parameter in a checkpoint: weight and two moments in fp32. What is frozen is not in it."""

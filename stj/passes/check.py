@@ -4,7 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from stj.config import RayConfig, check_run_root, in_ray_job
+from stj.cluster_config import RayConfig
+from stj.config import check_run_root, in_ray_job
 from stj.findings import Finding, joined, look
 from stj.machine.driver import torch_cuda
 from stj.machine.gpus import Gpus, gpus_here

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from stj.config import RayConfig
+from stj.cluster_config import RayConfig
 from stj.errors import CapacityError, ConfigError, StjError
 from stj.findings import Finding, look
 from stj.machine.needs import MachineNeeds

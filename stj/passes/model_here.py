@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from stj.config import Config, EngineConfig, ModelConfig, RayConfig
+from stj.cluster_config import RayConfig
+from stj.config import Config, EngineConfig, ModelConfig
 from stj.machine.gpus import Gpus, gpus_here
 from stj.models.config_json import within_context
 from stj.models.shapes import shape_of

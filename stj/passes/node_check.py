@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError, RuntimeEnvSetupError
 
-from stj.config import RayConfig
+from stj.cluster_config import RayConfig
 from stj.errors import CheckFailed
 from stj.findings import Finding, look, require
 from stj.machine.needs import MachineNeeds, Need, machine_words

@@ -12,7 +12,8 @@ from typing import Any
 import ray
 from ray.exceptions import AuthenticationError
 
-from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig, in_ray_job
+from stj.cluster_config import RayConfig
+from stj.config import EngineConfig, ModelConfig, in_ray_job
 from stj.errors import CapacityError
 from stj.models.zero import needs_even_ranks, uneven_ranks
 from stj.passes.check import on_this_machine
@@ -26,6 +27,7 @@ from stj.passes.reaper import Reaper
 from stj.storage.folder import Folder
 from stj.storage.lease import sole_driver
 from stj.storage.private import ray_folder, refuse_others
+from stj.train_config import TrainConfig
 
 log = logging.getLogger(__name__)
 

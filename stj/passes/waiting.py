@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ray.exceptions import RayError
 
-from stj.config import TrainConfig
 from stj.passes.demand import Demand, amounts
 from stj.passes.machines import matches
 from stj.passes.ray_private import AutoscalerState, MachineState, autoscaler_state, launch_failures
 from stj.passes.session import training_demand
+from stj.train_config import TrainConfig
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ Memory follows from the models' shapes. Tokens and hours rest on assumptions, wh
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stj.config import Config, HardwareConfig
+from stj.cluster_config import HardwareConfig
+from stj.config import Config
 from stj.models.shapes import Shape, shape_of
 from stj.plan.assumptions import Assumptions, assumed, has_rule
 from stj.plan.cost import GivenPairs, assumed_pairs, compared_by, nothing_fits, phases

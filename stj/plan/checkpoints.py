@@ -11,7 +11,7 @@ the next checkpoint or at the end of the training:
 import math
 from dataclasses import dataclass
 
-from stj.config import HardwareConfig
+from stj.cluster_config import HardwareConfig
 from stj.plan.memory import GB
 from stj.plan.ranks import Ranks
 from stj.plan.storage import Seconds, added, hashing, scaled, writing

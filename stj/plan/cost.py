@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from stj.config import Config, HardwareConfig, JudgeConfig, ModelConfig, TrainConfig
+from stj.cluster_config import HardwareConfig
+from stj.config import Config, JudgeConfig, ModelConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.pair_sources import ANSWERS, PairSource, policies
 from stj.plan.assumptions import Assumptions
@@ -21,6 +22,7 @@ from stj.sources.heldout import heldout_size
 from stj.sources.heldout_grades import heldout_grades_size
 from stj.sources.labelled import labelled_size
 from stj.sources.preferences import preferences_size
+from stj.train_config import TrainConfig
 
 _ALL = 0.995
 """Shares from here on are shown as 100%."""

@@ -16,7 +16,7 @@ tests/plan/test_network.py checks the model on narrow networks.
 
 from dataclasses import dataclass
 
-from stj.config import HardwareConfig, TrainConfig
+from stj.cluster_config import HardwareConfig
 from stj.errors import ConfigError
 from stj.models.shapes import Shape
 from stj.models.zero import ZeroSizes
@@ -24,6 +24,7 @@ from stj.plan.memory import GB
 from stj.plan.offload import HostTimes
 from stj.plan.ranks import Ranks
 from stj.plan.training import GRADIENT_BYTES, trained_parameters
+from stj.train_config import TrainConfig
 
 _EXPOSED = 0.3
 """Share of the shorter of arithmetic and network that does not hide behind the longer."""

@@ -11,8 +11,9 @@ AdamW reads weight, gradient and two moments in fp32, and writes all but the gra
 
 from dataclasses import dataclass
 
-from stj.config import HardwareConfig, TrainConfig
+from stj.cluster_config import HardwareConfig
 from stj.plan.memory import GB
+from stj.train_config import TrainConfig
 
 _LINK_SHARE = 0.8
 """Share of a link's speed that copies reach from locked memory."""

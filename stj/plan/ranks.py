@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from stj.config import HardwareConfig, TrainConfig
+from stj.cluster_config import HardwareConfig
 from stj.models.zero import needs_even_ranks, uneven_ranks
+from stj.train_config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ a path, more machines    on shared storage, which is read and written at `hardwa
 
 from collections.abc import Mapping
 
-from stj.config import HardwareConfig
+from stj.cluster_config import HardwareConfig
 from stj.models.hub import is_hub_id
 from stj.plan.memory import GB
 from stj.storage.folder import is_store

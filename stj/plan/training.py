@@ -6,12 +6,13 @@ of real ranks on a CPU.
 
 from dataclasses import dataclass, replace
 
-from stj.config import Config, TrainConfig
+from stj.config import Config
 from stj.models.shapes import Shape
 from stj.models.zero import CHECKPOINT_BYTES, SNAPSHOT_SHARE, ZeroSizes
 from stj.plan.memory import GB, count, verdict
 from stj.plan.ranks import uneven
 from stj.text import data_size
+from stj.train_config import TrainConfig
 
 _TRAINING_SHARE = 0.95
 """Usable share of a GPU's memory; the driver, communication and fragments take the rest."""

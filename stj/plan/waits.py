@@ -14,7 +14,7 @@ stj/plan/storage.py says what a fetch and a write take, by where the weights lie
 import math
 from collections.abc import Sequence
 
-from stj.config import Config, ModelConfig, TrainConfig
+from stj.config import Config, ModelConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.models.zero import CHECKPOINT_BYTES
 from stj.pair_sources import policies
@@ -28,6 +28,7 @@ from stj.plan.ranks import Ranks
 from stj.plan.storage import Seconds, added, hashing, is_fetched, reading, scaled, writing
 from stj.plan.training import exported_parameters, stages, trained_parameters, training_plan
 from stj.storage.folder import is_store
+from stj.train_config import TrainConfig
 
 _ENGINE_S = 90.0
 """Seconds of an engine's start besides its weights: imports, compilation and graphs of a large model."""

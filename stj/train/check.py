@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stj.config import LoraConfig, ModelConfig
+from stj.config import ModelConfig
 from stj.errors import ModelError, TrainingFailed
 from stj.models.chat import check_chat
 from stj.models.check import check_trainable, check_vocabulary, check_whole
@@ -19,6 +19,7 @@ from stj.train.data import ExampleTokens, encoded_examples, end_of_turn, require
 from stj.train.job import CHECKPOINTS, TrainingJob
 from stj.train.packing import micro_batches
 from stj.train.zero import check_deepspeed
+from stj.train_config import LoraConfig
 
 _SCORE = "score "
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")

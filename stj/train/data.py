@@ -11,7 +11,6 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from stj.config import TrainConfig
 from stj.errors import ModelError, PromptTooLong, TrainingFailed
 from stj.model_settings import NO_CHAT_OPTIONS, ChatOptions
 from stj.models.chat import encode_chat, encode_reply, is_mistral
@@ -24,6 +23,7 @@ from stj.storage.folder import Folder
 from stj.thoughts import thought_behind
 from stj.train.job import TrainingJob
 from stj.train.ranks import on_each_rank
+from stj.train_config import TrainConfig
 
 _MARKER = "\ue000"  # a private-use character: no template holds it
 

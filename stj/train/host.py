@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from stj.config import TrainConfig
 from stj.train.ranks import ranks_here
+from stj.train_config import TrainConfig
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """The limit of a container, as `QUOTA PERIOD` in microseconds; `max PERIOD` is none."""

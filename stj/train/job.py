@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from stj.config import ModelConfig, TrainConfig
+from stj.config import ModelConfig
 from stj.storage.digest import FileDigest
+from stj.train_config import TrainConfig
 
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"

@@ -16,7 +16,8 @@ from ray.exceptions import RayActorError
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 
-from stj.config import ModelConfig, RayConfig, TrainConfig
+from stj.cluster_config import RayConfig
+from stj.config import ModelConfig
 from stj.errors import CapacityError, ModelError, StjError, Stopped, StorageFailed, TrainingFailed
 from stj.machine.needs import MachineNeeds
 from stj.machine.packages import expected_packages
@@ -42,6 +43,7 @@ from stj.train.ray_private import (
     storage_failure,
 )
 from stj.train.watch import TrainingWatch
+from stj.train_config import TrainConfig
 
 _UNKNOWN_ROOM = TrainingRoom()
 _SAY_EVERY_S = 2.0  # Seconds between two looks at what ranks wait for.

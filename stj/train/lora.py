@@ -13,9 +13,9 @@ from peft import inject_adapter_in_model
 from torch.nn import Linear
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from stj.config import LoraConfig
 from stj.errors import ModelError
 from stj.train.adapters import ADAPTER
+from stj.train_config import LoraConfig
 
 
 def add_adapters(model: PreTrainedModel, lora: LoraConfig, seed: int) -> None:

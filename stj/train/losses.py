@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from stj.config import TrainConfig
 from stj.train.data import ExampleTokens
+from stj.train_config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.integrations import HfDeepSpeedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from stj.config import TrainConfig
 from stj.errors import ModelError
 from stj.train import attention
 from stj.train.adapters import trained
@@ -19,6 +18,7 @@ from stj.train.flops import numel
 from stj.train.head import SupervisedHead
 from stj.train.kernels import check_fused_everywhere, fuse
 from stj.train.zero import deepspeed_settings, machine_size, ranks_sharing
+from stj.train_config import TrainConfig
 
 
 class PackedJudge(torch.nn.Module):

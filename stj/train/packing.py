@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stj.config import TrainConfig
 from stj.randomness import uniform
 from stj.train.data import ExampleTokens
+from stj.train_config import TrainConfig
 
 _WINDOW = 16  # Packs this many micro-batches' worth of examples together; a whole epoch at once would be sorted by length.
 _FULL = 0.97  # A row below this share of the budget is broken up, and its examples wait for the next window.

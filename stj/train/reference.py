@@ -22,12 +22,12 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stj.config import TrainConfig
 from stj.storage.folder import Folder
 from stj.train.data import ExampleTokens, nothing_to_learn
 from stj.train.losses import text_logps
 from stj.train.packing import micro_batches, pack
 from stj.train.ranks import gathered
+from stj.train_config import TrainConfig
 
 log = logging.getLogger(__name__)
 

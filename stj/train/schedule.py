@@ -2,7 +2,7 @@
 
 import math
 
-from stj.config import TrainConfig
+from stj.train_config import TrainConfig
 
 
 def warmup_steps(total: int, config: TrainConfig) -> int:

@@ -10,7 +10,6 @@ import deepspeed
 import torch.distributed as dist
 from torch import Tensor
 
-from stj.config import TrainConfig
 from stj.errors import TrainingFailed
 from stj.train.data import ExampleTokens, nothing_to_learn
 from stj.train.flops import MfuMeter
@@ -20,6 +19,7 @@ from stj.train.metrics import StepMetrics
 from stj.train.packing import PackedStep, pack
 from stj.train.ranks import gathered
 from stj.train.schedule import learning_rate
+from stj.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

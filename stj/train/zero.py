@@ -12,10 +12,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from stj.config import TrainConfig
 from stj.errors import ConfigError, TrainingFailed
 from stj.models.zero import ZeroSizes, needs_even_ranks, uneven_ranks
 from stj.train.ranks import gathered, rank_here, ranks_here
+from stj.train_config import TrainConfig
 
 _NEVER = 1 << 30  # Steps between DeepSpeed's own lines: ours say more.
 

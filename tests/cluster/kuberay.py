@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from stj.config import RayConfig
+from stj.cluster_config import RayConfig
 from tests.cluster.reading import (
     GPU_TYPES,
     ON_DEMAND,

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from stj.config import Config, EngineConfig, ModelConfig, RayConfig, TrainConfig
+from stj.cluster_config import RayConfig
+from stj.config import Config, EngineConfig, ModelConfig
 from stj.config_loader import load
 from stj.errors import ArtifactError, ConfigError, SourceError
 from stj.loop import checkpoint_selection as selection
@@ -24,6 +25,7 @@ from stj.storage.folder import Folder
 from stj.text import LiveLine
 from stj.train.job import TrainingRoom
 from stj.train.launch import TrainingSegment
+from stj.train_config import TrainConfig
 
 MINI = Path(__file__).parents[2] / "conf" / "mini.yaml"
 PLANNED = 35

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import Objective
 from stj.loop.label_balance import LabelBalance, to_learn
 from stj.rows import Judgment, Pair, Row
+from stj.train_config import Objective
 from tests.conftest import make_row
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stj.config import Config, HardwareConfig
+from stj.cluster_config import HardwareConfig
+from stj.config import Config
 from stj.config_loader import load
 from stj.loop import outlook
 from stj.loop.opening import opening_lines

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stj.config import RayConfig
+from stj.cluster_config import RayConfig
 from stj.passes.session import joined_cluster
 from tests.conftest import soon
 from tests.passes.fake_autoscaler import FakeCluster, fake_cluster

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from stj.config import RayConfig, TrainConfig
+from stj.cluster_config import RayConfig
 from stj.errors import CapacityError
 from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.ray_private import autoscaler_state
 from stj.passes.session import engine_demand, joined_cluster, training_demand
+from stj.train_config import TrainConfig
 from tests.conftest import soon
 from tests.passes.fake_autoscaler import IDLE_S, FakeCluster, fake_cluster
 from tests.passes.slow_pass import GPU, TWO_GPUS, SlowPass, every_second, machines

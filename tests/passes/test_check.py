@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stj.config import ModelConfig, RayConfig
+from stj.cluster_config import RayConfig
+from stj.config import ModelConfig
 from stj.findings import Finding
 from stj.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from stj.models.check import ModelUse

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from stj.config import RayConfig
+from stj.cluster_config import RayConfig
 from stj.errors import ConfigError
 from stj.passes import cluster_token, session
 from stj.passes.cluster import cluster_findings

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import TrainConfig
 from stj.errors import CapacityError
 from stj.passes.demand import Demand
 from stj.passes.machines import NO_LIMIT, Machines, MachineType, matches
 from stj.passes.session import training_demand
+from stj.train_config import TrainConfig
 
 GPU = {"CPU": 96, "GPU": 8}
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig
+from stj.cluster_config import RayConfig
+from stj.config import EngineConfig, ModelConfig
 from stj.errors import CheckFailed
 from stj.machine.needs import MachineNeeds
 from stj.machine.packages import expected_packages
@@ -25,6 +26,7 @@ from stj.rows import Row
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
 from stj.train.launch import train
+from stj.train_config import TrainConfig
 from tests.conftest import make_row, soon
 from tests.machine.test_packages import install
 from tests.train.conftest import make_example, write_examples

@@ -15,7 +15,7 @@ from tests.conftest import commands, running, soon
 ROOT = Path(__file__).parents[2]
 DRIVER = """
 import time
-from stj.config import RayConfig
+from stj.cluster_config import RayConfig
 from stj.passes.session import ray_session
 with ray_session(RayConfig(address="local"), []):
     print("ready", flush=True)
@@ -24,7 +24,7 @@ with ray_session(RayConfig(address="local"), []):
 STOPPED = """
 import subprocess
 import ray
-from stj.config import RayConfig
+from stj.cluster_config import RayConfig
 from stj.passes.session import joined_cluster
 
 def init(**_):

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from stj.config import EngineConfig, ModelConfig, RayConfig, TrainConfig
+from stj.cluster_config import RayConfig
+from stj.config import EngineConfig, ModelConfig
 from stj.config_loader import load
 from stj.errors import CapacityError
 from stj.passes import session
 from stj.passes.machines import Machines, MachineType
 from stj.passes.session import engine_demand, training_demand
+from stj.train_config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 MINI = ROOT / "conf" / "mini.yaml"
@@ -98,7 +100,7 @@ def test_models_behind_an_api_ask_for_no_gpu_and_nearly_no_cpu() -> None:
 DIES_ONCE = """
 import logging.handlers, os, pathlib, signal, sys, time
 import ray
-from stj.config import RayConfig
+from stj.cluster_config import RayConfig
 from stj.passes.session import joined_cluster
 said = logging.handlers.BufferingHandler(1000)
 log = logging.getLogger("stj.passes.session")
@@ -131,7 +133,7 @@ def test_what_ray_says_of_a_worker_that_died_is_not_among_the_results(tmp_path: 
 HANGS_UP = """
 import os, signal, threading
 from pathlib import Path
-from stj.config import RayConfig
+from stj.cluster_config import RayConfig
 from stj.passes.reaper import marked
 from stj.passes.session import joined_cluster
 

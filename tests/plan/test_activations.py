@@ -10,10 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from stj.config import TrainConfig
 from stj.models.shapes import Shape
 from stj.plan.training import activation_bytes
 from stj.train.attention import boundaries
+from stj.train_config import TrainConfig
 
 TOKENS = 1024
 """So many that gradients of weights, another part of the plan, are small beside activations."""

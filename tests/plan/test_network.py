@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import HardwareConfig, LoraConfig, TrainConfig
+from stj.cluster_config import HardwareConfig
 from stj.errors import ConfigError
 from stj.models.shapes import Shape
 from stj.plan import network
 from stj.plan.network import gathers, micro_step, network_seconds, reading_step, traffic
 from stj.plan.ranks import Ranks
+from stj.train_config import LoraConfig, TrainConfig
 
 LLAMA_70B = Shape(layers=80, hidden=8192, mlp=28672, heads=64, kv_heads=8, head_dim=128, vocab=128256)
 LLAMA_405B = Shape(layers=126, hidden=16384, mlp=53248, heads=128, kv_heads=8, head_dim=128, vocab=128256)

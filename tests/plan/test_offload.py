@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from stj.config import HardwareConfig, TrainConfig
+from stj.cluster_config import HardwareConfig
 from stj.config_loader import load
 from stj.plan import Plan, plan
 from stj.plan.offload import HostTimes
+from stj.train_config import TrainConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 SMALL = TrainConfig(workers=1, offload="optimizer", gradient_accumulation=8)

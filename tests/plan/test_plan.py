@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stj.config import Config, JudgeConfig, ModelConfig, TrainConfig
+from stj.config import Config, JudgeConfig, ModelConfig
 from stj.config_loader import load
 from stj.errors import SourceError
 from stj.models.shapes import Shape, shape_of
@@ -19,6 +19,7 @@ from stj.plan import Plan, plan
 from stj.plan.assumptions import Assumptions
 from stj.plan.cost import GivenPairs
 from stj.plan.memory import kv_room
+from stj.train_config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"

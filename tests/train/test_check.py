@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stj.config import ModelConfig, PreferenceConfig, TrainConfig
+from stj.config import ModelConfig
 from stj.config_loader import load
 from stj.errors import ConfigError, ModelError, StjError, TrainingFailed
 from stj.rows import Example
@@ -20,6 +20,7 @@ from stj.train import check, data
 from stj.train.committed import Checkpoint
 from stj.train.job import TrainingJob
 from stj.train.launch import train
+from stj.train_config import PreferenceConfig, TrainConfig
 from tests.train.conftest import make_example, write_examples
 
 CONFIG = TrainConfig(workers=2, max_seq_len=256, max_num_tokens=512)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stj.config import ModelConfig, TrainConfig
+from stj.config import ModelConfig
 from stj.errors import ModelError
 from stj.model_settings import ChatOptions
 from stj.models.chat import encode_chat
@@ -17,6 +17,7 @@ from stj.storage.folder import Folder
 from stj.train import data
 from stj.train.data import encode_examples, encoded_examples, end_of_turn, kept_examples, read_tokens
 from stj.train.job import TrainingJob
+from stj.train_config import TrainConfig
 from tests.train.conftest import make_example, make_tokenizer, write_examples
 
 SEED_MODEL = Path(__file__).parents[2] / "stj/mini/seed_model"

@@ -15,9 +15,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from stj.config import TrainConfig
 from stj.errors import TrainingFailed
 from stj.train.packing import PackedStep
+from stj.train_config import TrainConfig
 from tests.train.conftest import make_example, make_tokenizer
 
 ROOT = Path(__file__).parents[2]

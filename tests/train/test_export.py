@@ -17,7 +17,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from stj.config import LoraConfig, ModelConfig, TrainConfig
+from stj.config import ModelConfig
 from stj.errors import ModelError
 from stj.model_settings import ChatOptions
 from stj.models.chat import check_chat, encode_chat
@@ -28,6 +28,7 @@ from stj.storage.folder import Folder
 from stj.train.export import export_adapter, export_model
 from stj.train.model import load_engine
 from stj.train.weight_files import plan_shards
+from stj.train_config import LoraConfig, TrainConfig
 from tests.train.conftest import make_tokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -14,11 +14,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from stj.config import TrainConfig
 from stj.errors import StorageFailed
 from stj.storage.folder import Folder
 from stj.train.export import export_model
 from stj.train.model import load_engine
+from stj.train_config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 SHARD_GB = 1e-6  # 1 kB: less than most tensors

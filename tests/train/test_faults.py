@@ -18,11 +18,13 @@ from ray._private.node import Node
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
-from stj.config import ModelConfig, RayConfig, TrainConfig
+from stj.cluster_config import RayConfig
+from stj.config import ModelConfig
 from stj.errors import CapacityError, Stopped
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
 from stj.train.launch import train
+from stj.train_config import TrainConfig
 from tests.conftest import running, wait_until
 from tests.train.conftest import write_examples
 from tests.train.test_launch import CONFIG, EXAMPLES, metrics, ranks_of, same_weights, without_speed

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from stj.config import LoraConfig, ModelConfig
+from stj.config import ModelConfig
 from stj.models.shapes import shape_of
 from stj.train.data import ExampleTokens
 from stj.train.flops import MfuMeter, TokenWork, peak_of, work_of
 from stj.train.lora import add_adapters
+from stj.train_config import LoraConfig
 
 WORK = TokenWork(body=1000, head=100, attention=8)
 

@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 from transformers import LlamaForCausalLM
 
-from stj.config import LoraConfig, TrainConfig
 from stj.train.data import encode_examples, kept_examples
 from stj.train.packing import PackedStep
 from stj.train.step import StepInputs, train_step
+from stj.train_config import LoraConfig, TrainConfig
 from tests.train.conftest import llama_config, make_example, make_tokenizer
 
 ROOT = Path(__file__).parents[2]

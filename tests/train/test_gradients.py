@@ -17,10 +17,10 @@ import torch.distributed as dist
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM
 
-from stj.config import LoraConfig, PreferenceConfig, TrainConfig
 from stj.storage.folder import Folder
 from stj.train.data import ExampleTokens, encode_examples, kept_examples
 from stj.train.packing import PackedStep, micro_batches
+from stj.train_config import LoraConfig, PreferenceConfig, TrainConfig
 from tests.train.conftest import make_example, make_tokenizer
 
 ROOT = Path(__file__).parents[2]

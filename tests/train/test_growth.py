@@ -11,7 +11,8 @@ import pytest
 import ray
 from ray.train import ScalingConfig
 
-from stj.config import ModelConfig, RayConfig
+from stj.cluster_config import RayConfig
+from stj.config import ModelConfig
 from stj.errors import CapacityError
 from stj.passes.session import joined_cluster
 from stj.passes.waiting import waiting_ranks

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stj.config import TrainConfig
 from stj.train.host import cores, free_memory, updating
+from stj.train_config import TrainConfig
 
 
 @pytest.mark.parametrize(

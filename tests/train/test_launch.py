@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stj.config import ModelConfig, TrainConfig
+from stj.config import ModelConfig
 from stj.errors import StorageFailed, TrainingFailed
 from stj.models.fetch import local_model
 from stj.storage.artifacts import Artifact
@@ -25,6 +25,7 @@ from stj.storage.digest import FileDigest
 from stj.storage.folder import Folder
 from stj.train.launch import train
 from stj.train.metrics import read_metrics
+from stj.train_config import TrainConfig
 from tests.conftest import running, soon, wait_until
 from tests.train.conftest import make_example, write_examples
 

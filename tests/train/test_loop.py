@@ -12,7 +12,7 @@ from deepspeed.utils import safe_get_full_fp32_param
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTJConfig, GPTJForCausalLM
 
-from stj.config import LoraConfig, ModelConfig, TrainConfig
+from stj.config import ModelConfig
 from stj.errors import ModelError, TrainingFailed
 from stj.models.locate import model_identity
 from stj.storage.folder import Folder
@@ -22,6 +22,7 @@ from stj.train.loop import run_rank
 from stj.train.metrics import StepMetrics, read_metrics, step_line
 from stj.train.model import load_engine
 from stj.train.snapshot import HostMemory
+from stj.train_config import LoraConfig, TrainConfig
 from tests.train.conftest import make_example, write_examples
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]

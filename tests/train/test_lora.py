@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, MixtralConfig
 
-from stj.config import LoraConfig, ModelConfig, TrainConfig
+from stj.config import ModelConfig
 from stj.config_loader import load
 from stj.errors import ConfigError, ModelError
 from stj.train.check import check_model
 from stj.train.lora import add_adapters, check_targets, target_layers
+from stj.train_config import LoraConfig, TrainConfig
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import PreferenceConfig, TrainConfig
 from stj.train.losses import StepTotals, preference, sft
+from stj.train_config import PreferenceConfig, TrainConfig
 
 COUNTS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6)
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.lengths import paper_lengths
-from stj.config import TrainConfig
 from stj.train.data import encode_examples, kept_examples
 from stj.train.packing import fill_rows, micro_batches, pack, plan_packing
+from stj.train_config import TrainConfig
 from tests.train.conftest import make_example, make_tokenizer
 
 LENGTHS = st.lists(st.integers(1, 100), min_size=1, max_size=60)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stj.config import PreferenceConfig, TrainConfig
 from stj.errors import TrainingFailed
 from stj.storage.folder import Folder
 from stj.train.loop import run_rank
+from stj.train_config import PreferenceConfig, TrainConfig
 from tests.train.conftest import make_example, write_examples
 from tests.train.test_loop import job
 

@@ -8,7 +8,8 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
 from ray.train import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 
-from stj.config import ModelConfig, RayConfig, TrainConfig
+from stj.cluster_config import RayConfig
+from stj.config import ModelConfig
 from stj.errors import CapacityError, StjError, StorageFailed, TrainingFailed
 from stj.storage.folder import Folder
 from stj.storage.sealed import write_sealed
@@ -16,6 +17,7 @@ from stj.train import launch
 from stj.train.committed import Checkpoint
 from stj.train.job import TrainingJob
 from stj.train.progress import PROGRESS, RESTARTS
+from stj.train_config import TrainConfig
 from tests.conftest import soon
 from tests.train.test_ray_private import EXECUTION, INTERNAL, resolve
 

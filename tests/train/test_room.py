@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from stj.config import ModelConfig, TrainConfig
+from stj.config import ModelConfig
 from stj.errors import StorageFailed
 from stj.models.copies import locked_copy
 from stj.train.job import TrainingJob, TrainingRoom
 from stj.train.room import make_room_everywhere, scratch_bytes, shared_bytes
+from stj.train_config import TrainConfig
 
 DONE, OTHER = "s3://bucket/iteration_1/model", "s3://bucket/other"
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stj.config import TrainConfig
 from stj.train.schedule import learning_rate, warmup_steps
+from stj.train_config import TrainConfig
 
 
 def test_table_7_warm_up_and_cosine() -> None:

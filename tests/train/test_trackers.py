@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stj.config import ModelConfig, TrainConfig
+from stj.config import ModelConfig
 from stj.config_loader import load
 from stj.errors import ConfigError, StjError
 from stj.loop.inputs import check_inputs
@@ -21,6 +21,7 @@ from stj.train.gauges import TrainingGauges
 from stj.train.job import TrainingJob
 from stj.train.metrics import StepMetrics
 from stj.train.trackers import keep_files, tracked
+from stj.train_config import TrainConfig
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_rank")]
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from stj.config import LoraConfig, TrainConfig
 from stj.errors import ConfigError
 from stj.models.shapes import Shape
 from stj.train.model import largest_layer
 from stj.train.zero import check_deepspeed, deepspeed_settings, merged, refusal
+from stj.train_config import LoraConfig, TrainConfig
 
 KEYS = st.sampled_from("abc")
 TREES: Any = st.recursive(
