@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stj.cluster_config import HardwareConfig, RayConfig
 from stj.config_rules import check_curation, check_objective, check_preferences
-from stj.curation import CurateConfig
+from stj.curation import EMBEDDING_MODEL, CurateConfig
 from stj.disagreement import DisagreementConfig
 from stj.errors import ConfigError
 from stj.generate import Sampling
@@ -688,9 +688,10 @@ class Config:
 
     @property
     def named_models(self) -> dict[str, ModelConfig]:
-        """The models whose engines the run starts, by the settings that name them; policies first, as they run."""
+        """The models whose engines the run starts, by the settings that name them; in the order in which they run first."""
+        embedding = {} if self.curate.pooled_model is None else {EMBEDDING_MODEL: self.curate.pooled_model}
         answering = {f"preferences[{title}].model": model for title, model in policies(self.preferences).items()}
-        return {**answering, **{f"models.{role}": getattr(self.models, role) for role in ROLES}}
+        return {**embedding, **answering, **{f"models.{role}": getattr(self.models, role) for role in ROLES}}
 
     @property
     def selected_on(self) -> HeldoutConfig:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stj.errors import ConfigError
+from stj.model_settings import ModelConfig
 
 Clustering = Literal["kmeans", "hdbscan"]
 Sample = Literal["quota", "farthest_first"]
@@ -17,6 +18,11 @@ Clue = Literal["length", "markdown", "refusals", "language", "unfinished"]
 
 WORDLLAMA = "wordllama"
 """The embedding whose weights are in its package."""
+VLLM = "vllm"
+"""The embedding of `curate.embedding_model`, by engines on the machines of the run."""
+EMBEDDING_MODEL = "curate.embedding_model"
+"""The setting that names it."""
+_PLAIN_MODEL = ModelConfig()
 _MOST_CLUSTERS = 2000  # Every row is compared with every centre, and the report names each cluster.
 
 
@@ -25,8 +31,12 @@ class CurateConfig:
     """Diversity of the instructions: embedding, clusters, near-duplicates by meaning, and a sample of a given size."""
 
     embedding: str = WORDLLAMA
-    """What turns an instruction into a vector: `wordllama`, whose weights are in its package, or a sentence-transformers model,
-    as a local directory or an id on the Hugging Face hub."""
+    """What turns an instruction into a vector: `wordllama`, whose weights are in its package; a sentence-transformers model, as
+    a local directory or an id on the Hugging Face hub; or `vllm`, engines of the model that `embedding_model` names."""
+    embedding_model: ModelConfig | None = None
+    """Only with `embedding=vllm`: the embedding model and the GPUs of one engine, as in `{path: Qwen/Qwen3-Embedding-0.6B}`. It
+    is a local directory or an id on the hub, in sentence-transformers' layout. Texts are cut at `max_model_len` or the model's
+    own context, whichever is shorter, and counted."""
     clustering: Clustering | None = None
     """`kmeans` makes `clusters` groups of all instructions. `hdbscan` finds their number, on a sample of 10,000 rows; each
     other row takes the cluster of the nearest sampled one, which may be none. `null` makes no clusters."""
@@ -57,6 +67,7 @@ class CurateConfig:
         _check(bool(self.embedding), "curate.embedding is empty; name wordllama, a directory or a model on the hub")
         _check(2 <= self.clusters <= _MOST_CLUSTERS, f"curate.clusters={self.clusters} clusters: must be 2 to {_MOST_CLUSTERS}")
         _check(self.min_cluster_size >= 2, f"curate.min_cluster_size={self.min_cluster_size} rows: must be 2 or more")
+        self._check_embedding_model()
         share = self.near_duplicates
         _check(
             share is None or (math.isfinite(share) and 0.5 <= share <= 1),
@@ -82,14 +93,40 @@ class CurateConfig:
             "clusters": self.clustering != "kmeans",
             "min_cluster_size": self.clustering != "hdbscan",
             "embedding": not self.embeds,
+            "embedding_model": not self.embeds,
             "map": not self.embeds,
         }
         for name, is_unused in unused.items():
             value = getattr(self, name)
+            shown = value.label if isinstance(value, ModelConfig) else value
             _check(
                 not is_unused or value == getattr(CurateConfig, name),
-                f"curate.{name}={value}: nothing uses it: set curate.clustering, or leave it out",
+                f"curate.{name}={shown}: nothing uses it: set curate.clustering, or leave it out",
             )
+
+    def _check_embedding_model(self) -> None:
+        """Raises ConfigError if the model of `vllm` is not named, or has settings that no embedding has."""
+        model = self.embedding_model
+        if model is None:
+            _check(self.embedding != VLLM, f"curate.embedding={VLLM}: set {EMBEDDING_MODEL}={{path: MODEL}}")
+            return
+        _check(
+            self.embedding == VLLM,
+            f"{EMBEDDING_MODEL}={model.label}: curate.embedding={self.embedding} uses no such model; set it to {VLLM}",
+        )
+        _check(model.endpoint is None, f"{EMBEDDING_MODEL}.endpoint={model.endpoint}: engines embed, and no API: set path")
+        _check(bool(model.path), f"{EMBEDDING_MODEL}.path is empty; name a directory or a model on the hub")
+        for name in ("thinking", "chat_template_kwargs", "template_date"):
+            value = getattr(model, name)
+            _check(
+                value == getattr(_PLAIN_MODEL, name),
+                f"{EMBEDDING_MODEL}.{name}={value} has no effect: no chat template is used. Leave it out",
+            )
+
+    @property
+    def pooled_model(self) -> ModelConfig | None:
+        """The model whose engines embed the instructions; None if nothing is embedded, or beside the driver."""
+        return self.embedding_model if self.embeds else None
 
     @property
     def embeds(self) -> bool:
