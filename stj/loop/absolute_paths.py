@@ -38,7 +38,7 @@ def with_absolute_paths(config: Config) -> Config:
     curate = replace(
         config.curate,
         embedding=absolute_embedding(config.curate.embedding),
-        embedding_model=None if embedding_model is None else with_absolute_path(embedding_model),
+        embedding_model=embedding_model and replace(embedding_model, path=absolute_path(embedding_model.path)),
     )
     benchmarks = tuple(ref.word for ref in run_benchmarks(config))
     return replace(

@@ -165,6 +165,9 @@ def _memory_warning(host_gb: float, store_gb: float, memory_gb: float) -> str:
 
 def _phases(config: Config, seed: Shape, *, remote: bool) -> Iterator[PhaseRoom]:
     models = config.models
+    if (embedding := config.curate.pooled_model) is not None:
+        shm_gb = _engine_shm(embedding, config)
+        yield PhaseRoom(phase="curated", parts=tuple(_fetched(embedding)), shm_gb=shm_gb, model=embedding.path)
     for title, model in policies(config.preferences).items():
         yield PhaseRoom(
             phase=f"{ANSWERS}{title}", parts=tuple(_fetched(model)), shm_gb=_engine_shm(model, config), model=model.path

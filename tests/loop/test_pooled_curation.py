@@ -2,16 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stj.config import Config
 from stj.config_loader import load
-from stj.curation import CurateConfig
+from stj.curation import CurateConfig, EmbeddingModelConfig
 from stj.errors import ConfigError
 from stj.loop.doctor import diagnose_here
 from stj.loop.phases import Run
-from stj.model_settings import ModelConfig
 from stj.plan import plan
 from tests.pooled_models import bert, llama
 
@@ -41,21 +41,26 @@ def refusal(settings: Config) -> str:
     ("changes", "words"),
     [
         ({"embedding": "vllm"}, r"curate\.embedding=vllm: set curate\.embedding_model={path: MODEL}"),
-        ({"embedding_model": ModelConfig(path="a")}, r"embedding=wordllama uses no such model; set it to vllm"),
-        ({"embedding": "vllm", "embedding_model": ModelConfig()}, r"curate\.embedding_model\.path is empty"),
         (
-            {"embedding": "vllm", "embedding_model": ModelConfig(endpoint="https://host/v1", name="a")},
-            r"embedding_model\.endpoint=https://host/v1: engines embed, and no API",
+            {"embedding_model": {"path": "a"}},
+            r"embedding_model=a: curate.embedding=wordllama uses no such model; set it to vllm",
         ),
-        ({"embedding": "vllm", "embedding_model": ModelConfig(path="a", thinking="on")}, r"thinking=on has no effect"),
-        ({"clustering": None, "embedding": "vllm", "embedding_model": ModelConfig(path="a")}, "nothing uses it"),
+        ({"embedding": "vllm", "embedding_model": {"path": ""}}, r"curate\.embedding_model\.path is empty"),
+        ({"embedding": "vllm", "embedding_model": {"path": "a", "max_model_len": 0}}, r"embedding_model\.max_model_len=0"),
+        ({"clustering": None, "embedding": "vllm", "embedding_model": {"path": "a"}}, "nothing uses it"),
+        ({"clustering": None, "embedding_model": {"path": "a"}}, "uses no such model"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(changes: dict[str, object], words: str) -> None:
+def test_settings_that_cannot_be_meant_are_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        CurateConfig(**{"clustering": "kmeans", **changes})  # type: ignore[arg-type]
+        curated(**{"clustering": "kmeans", **changes})
 
 
+def curated(embedding_model: dict[str, Any] | None = None, **settings: Any) -> CurateConfig:
+    return CurateConfig(embedding_model=embedding_model and EmbeddingModelConfig(**embedding_model), **settings)
+
+
+@pytest.mark.slow
 def test_the_check_names_the_model_and_what_is_wrong_with_it(tmp_path: Path) -> None:
     model = llama(tmp_path / "model")
     [good] = [finding for finding in diagnose_here(pooled(tmp_path, str(model))) if finding.subject == ROLE]
@@ -78,14 +83,16 @@ def test_an_encoder_passes_and_more_gpus_than_it_has_heads_for_do_not(tmp_path: 
 
 
 def test_the_plan_has_its_engine_and_the_phase_asks_for_its_machine(tmp_path: Path) -> None:
-    settings = pooled(tmp_path, str(bert(tmp_path / "model")))
+    settings = pooled(tmp_path, str(llama(tmp_path / "model")))
     [role] = [role for role in plan(settings).roles if role.role == ROLE]
     assert role.fits
-    assert role.parameters is not None
-    assert settings.named_models[ROLE] == settings.curate.embedding_model
+    assert role.parameters == 164_160
+    [encoder] = [role for role in plan(pooled(tmp_path, str(bert(tmp_path / "bert")))).roles if role.role == ROLE]
+    assert encoder.parameters is None  # the plan knows layers with gates alone, and shows no guess
+    assert settings.named_models[ROLE] == settings.curate.pooled_model
     curation = Run(settings).curation
     assert curation is not None
-    assert curation.engine_model == settings.curate.embedding_model
+    assert curation.engine_model == settings.curate.pooled_model
     alone = Run(config(tmp_path)).curation
     assert alone is not None
     assert alone.engine_model is None
