@@ -64,7 +64,8 @@ class PairSource:
     """Only `gsm8k`, `questions`: the most answers for a pair, from 2 to 1000. They end with the first right and wrong one."""
     model: ModelConfig | None = None
     """Only `gsm8k`, `questions`: the policy that answers, as in `{path: org/policy}`, so that the judge learns from what this
-    model gets right and wrong. It has a pass of its own, which sources with the same model share. `null` is the generator.
+    model gets right and wrong. It has a pass of its own, which sources with the same model share. `null` is the generator, and
+    so is a model with its weights and settings, unless `models.share_first_pass` is false.
     `pairs.answer` says how either samples."""
 
     def __post_init__(self) -> None:
@@ -106,11 +107,6 @@ class PairSource:
     def asks(self) -> bool:
         """Whether it has questions, whose answers are sampled."""
         return self.kind in ("gsm8k", "questions")
-
-    @property
-    def asks_generator(self) -> bool:
-        """Whether the generator answers its questions."""
-        return self.asks and self.model is None
 
     @property
     def things(self) -> str:

@@ -178,6 +178,20 @@ def test_two_policies_may_answer_the_same_questions_but_one_not_twice(planned: C
     assert "preferences[exam] has the same data" in fault
 
 
+def test_a_policy_that_is_the_generator_answers_in_its_pass(planned: Callable[..., Run]) -> None:
+    same = "{path: package://mini/seed_model, max_model_len: 2048}"
+    run, unnamed = planned(same), planned(None)
+    assert run.config.preferences[1].model == run.config.models.generator
+    assert not run.answers
+    assert fingerprints(run) == fingerprints(unnamed)
+    assert [phase.name for phase in plan(run.config).phases] == [phase.name for phase in plan(unnamed.config).phases]
+    assert run.pairs is not None
+    assert run.pairs.stages(None)["training/exam"]
+    apart = planned(same, "models.share_first_pass=false")
+    assert [phase.name for phase in apart.answers] == ["answers/exam"]
+    assert planned(same.replace("2048", "1024")).answers
+
+
 def test_the_plan_has_the_policy_its_engines_and_its_tokens(planned: Callable[..., Run]) -> None:
     run = planned(ONE, "hardware.gpus=8", "engine.device=gpu", "train.device=gpu")
     made = plan(run.config)
