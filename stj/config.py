@@ -663,6 +663,10 @@ class Config:
             object.__setattr__(self, "models", replace(self.models, generator=self.models.first_judge))
         check_objective(self)
 
+    def answer_sampling(self, source: PairSource) -> Sampling:
+        """How answers to a source's questions are sampled."""
+        return replace(self.pairs.answer, **source.sampling)  # type: ignore[arg-type]
+
     @property
     def mixed_preferences(self) -> list[PairSource]:
         """The sources in `preferences`, with the weights that examples are mixed by."""
