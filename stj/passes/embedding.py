@@ -244,6 +244,8 @@ class EngineEmbedding:
 
     def _end(self) -> None:
         """Ends the engines, and their actors: the next pass takes their machines."""
+        if not self._engines:  # none was started
+            return
         with suppress(RayError):
             ray.wait([engine.close.remote() for engine in self._engines], num_returns=len(self._engines), timeout=_LOOK_S)
         for engine in self._engines:
