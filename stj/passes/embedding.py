@@ -41,6 +41,7 @@ from stj.passes.session import engine_demand
 log = logging.getLogger(__name__)
 
 _BATCHES_AHEAD = 3  # For each engine: it computes one while the next waits beside it and a third is read.
+_TRIES_A_DEATH = 3  # Ray also counts the tries that find an actor not yet back.
 _LOOK_S = 2.0
 _PLACING_S = 10.0  # Never wait less for a machine: a cluster with free ones may need this long to place an engine.
 
@@ -186,7 +187,7 @@ class EngineEmbedding:
             label_selector=dict(config.place) or None,
             max_concurrency=2 * _BATCHES_AHEAD,
             max_restarts=-1,
-            max_task_retries=config.start_attempts - 1,  # of each batch: texts that end every engine end the run
+            max_task_retries=_TRIES_A_DEATH * config.start_attempts,  # of each batch: texts that end every engine end the run
         )
         return remote(EmbeddingActor).remote(spec, self._registry)
 
@@ -204,11 +205,11 @@ class EngineEmbedding:
         try:
             return ray.get(call)
         except RayActorError:
-            tries, causes = self._spec.config.start_attempts, [restart.cause for restart in self._restarts if restart.cause]
+            causes = [restart.cause for restart in self._restarts if restart.cause]
             why = f" ({causes[-1]})" if causes else ""
             failure: StjError = PassFailed(
-                f"an engine that embeds died in each of engine.start_attempts={tries} tries with the same texts{why}; if "
-                f"memory is short, lower {EMBEDDING_MODEL}.max_model_len or engine.max_num_seqs"
+                f"an engine that embeds died again and again with the same texts{why}; if memory is short, lower "
+                f"{EMBEDDING_MODEL}.max_model_len or engine.max_num_seqs"
             )
         except Exception as error:
             failure = error_for_user(error).with_traceback(None)
