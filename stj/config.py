@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stj.cluster_config import HardwareConfig, RayConfig
 from stj.config_rules import check_curation, check_objective, check_preferences
-from stj.curation import CurateConfig
+from stj.curation import EMBEDDING_MODEL, CurateConfig
 from stj.disagreement import DisagreementConfig
 from stj.errors import ConfigError
 from stj.generate import Sampling
@@ -663,6 +663,10 @@ class Config:
             object.__setattr__(self, "models", replace(self.models, generator=self.models.first_judge))
         check_objective(self)
 
+    def answer_sampling(self, source: PairSource) -> Sampling:
+        """How answers to a source's questions are sampled."""
+        return replace(self.pairs.answer, **source.sampling)  # type: ignore[arg-type]
+
     @property
     def mixed_preferences(self) -> list[PairSource]:
         """The sources in `preferences`, with the weights that examples are mixed by."""
@@ -684,13 +688,31 @@ class Config:
     @property
     def generates(self) -> bool:
         """Whether any pair needs the generator: to be written, or to be sorted into a category."""
-        return self.makes_synthetic or any(source.asks_generator or source.filtered for source in self.preferences)
+        return self.makes_synthetic or any(self.asks_generator(source) or source.filtered for source in self.preferences)
+
+    @property
+    def policies(self) -> dict[str, ModelConfig]:
+        """The policies with a pass of their own, each once, by the name of the first source that it answers for."""
+        return policies([source for source in self.preferences if self.policy_of(source) is not None])
+
+    def policy_of(self, source: PairSource) -> ModelConfig | None:
+        """The policy that answers a source's questions in a pass of its own; None if nobody does, or the generator does.
+
+        A policy with the generator's weights and settings is the generator: one pass of its engines serves both.
+        """
+        is_generator = self.models.share_first_pass and source.model == self.models.generator
+        return None if is_generator else source.model
+
+    def asks_generator(self, source: PairSource) -> bool:
+        """Whether the generator answers a source's questions, in the pass that makes the other pairs."""
+        return source.asks and self.policy_of(source) is None
 
     @property
     def named_models(self) -> dict[str, ModelConfig]:
-        """The models whose engines the run starts, by the settings that name them; policies first, as they run."""
-        answering = {f"preferences[{title}].model": model for title, model in policies(self.preferences).items()}
-        return {**answering, **{f"models.{role}": getattr(self.models, role) for role in ROLES}}
+        """The models whose engines the run starts, by the settings that name them; in the order in which they run first."""
+        embedding = {} if self.curate.pooled_model is None else {EMBEDDING_MODEL: self.curate.pooled_model}
+        answering = {f"preferences[{title}].model": model for title, model in self.policies.items()}
+        return {**embedding, **answering, **{f"models.{role}": getattr(self.models, role) for role in ROLES}}
 
     @property
     def selected_on(self) -> HeldoutConfig:

@@ -5,8 +5,9 @@ What one group demands of its own fields stands with the group, in stj/config.py
 
 from typing import TYPE_CHECKING
 
+from stj.errors import ConfigError
 from stj.pair_mixing import check_mixing, mixed_sources
-from stj.pair_sources import check_sources
+from stj.pair_sources import PairSource, check_sources
 from stj.setting_checks import check
 
 if TYPE_CHECKING:
@@ -125,8 +126,26 @@ def check_preferences(config: "Config") -> None:
         config.makes_synthetic or config.select.limit is None,
         f"select.limit={config.select.limit}: counts synthetic pairs, and `preferences` has none: set limit of its sources",
     )
-    asking = next((source.kind for source in config.preferences if source.asks), None)
+    for source in config.preferences:
+        _check_answers(config, source)
+
+
+def _check_answers(config: "Config", source: PairSource) -> None:
+    """Answers to the questions of a source must differ, and judges and training must have room for them."""
+    if not source.asks:
+        return
+    try:
+        sampling = config.answer_sampling(source)
+    except ConfigError as error:
+        raise ConfigError(f"{source.key}.{error}") from None
+    key = "pairs.answer" if source.temperature is None else source.key
     check(
-        asking is None or config.pairs.answer.temperature > 0,
-        f"pairs.answer.temperature=0: {asking} needs different answers to a question: set a temperature above 0",
+        sampling.temperature > 0,
+        f"{key}.temperature=0: {source.kind} needs different answers to a question: set a temperature above 0",
+    )
+    most = config.pairs.answer.max_tokens
+    check(
+        sampling.max_tokens <= most,
+        f"{source.key}.max_tokens={sampling.max_tokens} tokens: judges and training have room for answers of "
+        f"pairs.answer.max_tokens={most}: raise that, or lower this",
     )

@@ -5,10 +5,12 @@ Diversity is made before the first pass, in a phase of its own (stj/loop/curatio
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from stj.errors import ConfigError
+from stj.model_settings import ModelConfig
+from stj.setting_checks import at_least
 
 Clustering = Literal["kmeans", "hdbscan"]
 Sample = Literal["quota", "farthest_first"]
@@ -17,7 +19,35 @@ Clue = Literal["length", "markdown", "refusals", "language", "unfinished"]
 
 WORDLLAMA = "wordllama"
 """The embedding whose weights are in its package."""
+VLLM = "vllm"
+"""The embedding of `curate.embedding_model`, by engines on the machines of the run."""
+EMBEDDING_MODEL = "curate.embedding_model"
+"""The setting that names it."""
 _MOST_CLUSTERS = 2000  # Every row is compared with every centre, and the report names each cluster.
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingModelConfig:
+    """An embedding model and the GPUs of one engine."""
+
+    path: str = ""
+    """A local directory, or the id of a model on the Hugging Face hub, in sentence-transformers' layout."""
+    revision: str | None = None
+    """Commit on the hub; `null` is the newest. Set it if you may resume the run after the model has changed there."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Number format in which the engine holds weights."""
+    max_model_len: int = 8192
+    """Longest text, in tokens; a longer one is cut, and counted. The model's own context is the limit if it is shorter."""
+    tensor_parallel_size: int = 1
+    """Number of GPUs that share each layer; it must divide the model's number of attention heads."""
+
+    def __post_init__(self) -> None:
+        at_least(1, f"{EMBEDDING_MODEL}.", self, "max_model_len", "tensor_parallel_size")
+
+    @property
+    def model(self) -> ModelConfig:
+        """The same as of any engine."""
+        return ModelConfig(**{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +56,9 @@ class CurateConfig:
 
     embedding: str = WORDLLAMA
     """What turns an instruction into a vector: `wordllama`, whose weights are in its package, or a sentence-transformers model,
-    as a local directory or an id on the Hugging Face hub."""
+    as a local directory or an id on the Hugging Face hub. `vllm` runs `embedding_model` on engines."""
+    embedding_model: EmbeddingModelConfig | None = None
+    """Only with `embedding=vllm`: the embedding model and the GPUs of one engine, as in `{path: Qwen/Qwen3-Embedding-0.6B}`."""
     clustering: Clustering | None = None
     """`kmeans` makes `clusters` groups of all instructions. `hdbscan` finds their number, on a sample of 10,000 rows; each
     other row takes the cluster of the nearest sampled one, which may be none. `null` makes no clusters."""
@@ -57,6 +89,7 @@ class CurateConfig:
         _check(bool(self.embedding), "curate.embedding is empty; name wordllama, a directory or a model on the hub")
         _check(2 <= self.clusters <= _MOST_CLUSTERS, f"curate.clusters={self.clusters} clusters: must be 2 to {_MOST_CLUSTERS}")
         _check(self.min_cluster_size >= 2, f"curate.min_cluster_size={self.min_cluster_size} rows: must be 2 or more")
+        self._check_embedding_model()
         share = self.near_duplicates
         _check(
             share is None or (math.isfinite(share) and 0.5 <= share <= 1),
@@ -82,14 +115,30 @@ class CurateConfig:
             "clusters": self.clustering != "kmeans",
             "min_cluster_size": self.clustering != "hdbscan",
             "embedding": not self.embeds,
+            "embedding_model": not self.embeds,
             "map": not self.embeds,
         }
         for name, is_unused in unused.items():
             value = getattr(self, name)
             _check(
                 not is_unused or value == getattr(CurateConfig, name),
-                f"curate.{name}={value}: nothing uses it: set curate.clustering, or leave it out",
+                f"curate.{name}={_shown(value)}: nothing uses it: set curate.clustering, or leave it out",
             )
+
+    def _check_embedding_model(self) -> None:
+        """Raises ConfigError if the model of `vllm` is not named, or another embedding has one."""
+        model = self.embedding_model
+        _check(self.embedding != VLLM or model is not None, f"curate.embedding={VLLM}: set {EMBEDDING_MODEL}={{path: MODEL}}")
+        _check(
+            self.embedding == VLLM or model is None,
+            f"{EMBEDDING_MODEL}={_shown(model)}: curate.embedding={self.embedding} uses no such model; set it to {VLLM}",
+        )
+        _check(model is None or bool(model.path), f"{EMBEDDING_MODEL}.path is empty; name a directory or a model on the hub")
+
+    @property
+    def pooled_model(self) -> ModelConfig | None:
+        """The model whose engines embed the instructions; None if nothing is embedded, or beside the driver."""
+        return self.embedding_model.model if self.embedding_model and self.embeds else None
 
     @property
     def embeds(self) -> bool:
@@ -117,6 +166,11 @@ class CurateConfig:
         )
         _check(task == "pairwise", f"{where}: judge.task={task}: grades have no better answer: set judge.task=pairwise")
         _check(not labelled, f"{where}: examples.labelled adds judgments that are not balanced: leave one of them out")
+
+
+def _shown(value: object) -> object:
+    """A setting's value for an error: of a model, its path."""
+    return value.path if isinstance(value, EmbeddingModelConfig) else value
 
 
 def _check(condition: bool, message: str) -> None:

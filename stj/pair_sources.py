@@ -64,8 +64,16 @@ class PairSource:
     """Only `gsm8k`, `questions`: the most answers for a pair, from 2 to 1000. They end with the first right and wrong one."""
     model: ModelConfig | None = None
     """Only `gsm8k`, `questions`: the policy that answers, as in `{path: org/policy}`, so that the judge learns from what this
-    model gets right and wrong. It has a pass of its own, which sources with the same model share. `null` is the generator.
-    `pairs.answer` says how either samples."""
+    model gets right and wrong. It has a pass of its own, which sources with the same model share. `null` is the generator, and
+    so is a model with its weights and settings, unless `models.share_first_pass` is false.
+    `pairs.answer` says how either samples, where the three settings below do not."""
+    temperature: float | None = None
+    """Only `gsm8k`, `questions`: temperature of the answers, above 0 and up to 2; `null` is that of `pairs.answer`."""
+    top_p: float | None = None
+    """Only `gsm8k`, `questions`: `top_p` of the answers; `null` is that of `pairs.answer`."""
+    max_tokens: int | None = None
+    """Only `gsm8k`, `questions`: longest answer in tokens, at most `pairs.answer.max_tokens`, which is also what `null` stands
+    for."""
 
     def __post_init__(self) -> None:
         _check_option("kind", self.kind, _LABELLED_BY)
@@ -108,9 +116,10 @@ class PairSource:
         return self.kind in ("gsm8k", "questions")
 
     @property
-    def asks_generator(self) -> bool:
-        """Whether the generator answers its questions."""
-        return self.asks and self.model is None
+    def sampling(self) -> dict[str, float]:
+        """Its own settings of how answers are sampled, by their names in `pairs.answer`."""
+        own = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens}
+        return {name: value for name, value in own.items() if value is not None}
 
     @property
     def things(self) -> str:
@@ -134,6 +143,9 @@ class PairSource:
             "per_question": self.asks,
             "samples": self.asks,
             "model": self.asks,
+            "temperature": self.asks,
+            "top_p": self.asks,
+            "max_tokens": self.asks,
         }
         for name, used in only.items():
             value = getattr(self, name)

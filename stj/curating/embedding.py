@@ -6,7 +6,8 @@ wheel does not have, and then asks the hub; it pads all texts of a batch to the 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from stj.curation import WORDLLAMA
+from stj.curation import VLLM, WORDLLAMA
 from stj.errors import ConfigError
 from stj.models.hub import hub_snapshots, is_hub_id
 from stj.storage.folder import absolute_path
@@ -38,15 +39,38 @@ class Embedder(Protocol):
 
     dimensions: int
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """A vector for each text, in order."""
+    @property
+    def cut(self) -> int | None:
+        """Texts that were longer than it reads, so far; None if it does not count them."""
+
+    def embed_all(self, batches: Iterable[Sequence[str]]) -> Iterator[Vectors]:
+        """The vectors of each batch of texts, in order. It may read a few batches ahead."""
 
     def tells_apart(self, text: str) -> bool:
         """Whether different texts like this one have different vectors."""
 
 
-def embedder(name: str) -> Embedder:
-    """The embedding of a setting. Raises ConfigError if it cannot be loaded."""
+class EmbedderHere(ABC):
+    """An embedding in this process, one batch at a time."""
+
+    cut: int | None = None
+    dimensions: int
+
+    def embed_all(self, batches: Iterable[Sequence[str]]) -> Iterator[Vectors]:
+        """The vectors of each batch of texts, in order."""
+        return map(self.embed, batches)
+
+    @abstractmethod
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """A vector for each text, in order."""
+
+    @abstractmethod
+    def tells_apart(self, text: str) -> bool:
+        """Whether different texts like this one have different vectors."""
+
+
+def embedder(name: str) -> EmbedderHere:
+    """The embedding of a setting, in this process. Raises ConfigError if it cannot be loaded."""
     check_embedding(name)
     return WordLlama() if name == WORDLLAMA else SentenceTransformer(name)
 
@@ -104,10 +128,10 @@ def embedding_identity(name: str) -> str:
 
 def absolute_embedding(name: str) -> str:
     """The setting with the absolute path of a local directory."""
-    return name if name == WORDLLAMA or is_hub_id(name) else absolute_path(name)
+    return name if name in (WORDLLAMA, VLLM) or is_hub_id(name) else absolute_path(name)
 
 
-class WordLlama:
+class WordLlama(EmbedderHere):
     """The mean of the vectors of a text's tokens, from the files of the package wordllama.
 
     Words between spaces are made into tokens one by one, and remembered: a text of the same words costs next to nothing.
@@ -155,7 +179,7 @@ class WordLlama:
             self._tokens[word] = [min(token, known) for token in encoding.ids]
 
 
-class SentenceTransformer:
+class SentenceTransformer(EmbedderHere):
     """A sentence-transformers model: a local directory, or an id on the hub."""
 
     def __init__(self, name: str) -> None:
@@ -174,10 +198,7 @@ class SentenceTransformer:
             encoded = self._model.encode([shortened(text) for text in texts], convert_to_numpy=True, show_progress_bar=False)
         except Exception as error:  # too little memory, a text that is too long: the package raises many kinds
             raise ConfigError(f"curate.embedding={self._name}: cannot embed the texts ({_cause(error)})") from None
-        vectors = np.asarray(encoded, np.float32)
-        if not np.isfinite(vectors).all():
-            raise ConfigError(f"curate.embedding={self._name}: its vectors hold NaN or infinity; name another model")
-        return normalized(vectors)
+        return usable_vectors(np.asarray(encoded, np.float32), f"curate.embedding={self._name}")
 
     def tells_apart(self, text: str) -> bool:
         """What a model reads is its user's choice."""
@@ -189,6 +210,18 @@ def shortened(text: str) -> str:
     half = _CHARACTERS // 2
     short = text if len(text) <= _CHARACTERS else f"{text[:half]} {text[-half:]}"
     return short.encode("utf-8", "replace").decode()
+
+
+def usable_vectors(vectors: Vectors, setting: str, dimensions: int | None = None) -> Vectors:
+    """A model's vectors with length 1.
+
+    Raises ConfigError, which begins with the setting, if they are not finite, or not of this many dimensions.
+    """
+    if not np.isfinite(vectors).all():
+        raise ConfigError(f"{setting}: its vectors hold NaN or infinity; name another model")
+    if dimensions is not None and vectors.shape[1:] != (dimensions,):
+        raise ConfigError(f"{setting}: a vector has {vectors.shape[1:]} numbers, and an earlier one {dimensions}; name another")
+    return normalized(vectors)
 
 
 def normalized(vectors: Vectors) -> Vectors:

@@ -2,7 +2,7 @@
 
     actor --- socket ---> warm process: has imported vLLM and holds no engine; one per machine and run
       |                         | fork, for each connection
-      +------- socket --------> engine host: a VllmEngine, whose worker processes vLLM forks in turn
+      +------- socket --------> engine host: a VllmEngine or a PoolingEngine, whose worker processes vLLM forks in turn
 
 Importing vLLM is the longest step in the start of a small engine. A process that Ray runs cannot be forked, because it has
 threads; the warm process has none.
@@ -29,16 +29,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stj.engine.root_cause import start_error
 from stj.engine.shared_memory import remove_names
-from stj.engine.wire import LOG_SUFFIX, Answer, Cancel, Request, Start, frame, receive
+from stj.engine.wire import LOG_SUFFIX, Answer, Cancel, Embedded, EmbedRequest, Request, Start, frame, receive
 from stj.errors import EngineDied, RequestFailed, StjError
-from stj.generate import Completion, Engine
+from stj.generate import Completion
 
 if TYPE_CHECKING:
     from stj.engine.vllm import VllmEngine
+    from stj.engine.vllm_pooling import PoolingEngine
+
+    _Engine = VllmEngine | PoolingEngine
 
 _IDLE_TIMEOUT_S = 900
 _HEALTH_INTERVAL_S = 1
@@ -111,8 +114,6 @@ def _host(connection: socket.socket, imports: SetByImports) -> None:
 
 
 async def _serve(connection: socket.socket, imports: SetByImports) -> None:
-    from stj.engine.vllm import VllmEngine
-
     reader, writer = await asyncio.open_unix_connection(sock=connection)
     start: Start = await receive(reader)
     os.environ.clear()
@@ -121,11 +122,7 @@ async def _serve(connection: socket.socket, imports: SetByImports) -> None:
     shares_files = start.config.device == "cpu" and start.model.gpus > 1
     try:
         with contextlib.nullcontext() if shares_files else ended_by(connection):  # the files would stay in /dev/shm
-            engine = VllmEngine.start(start.model, start.config, start.seed, fork_workers=True)
-            if shares_files:
-                remove_names()
-                await engine.run_dummy_batch()
-            await engine.load_adapter()
+            engine = await _started(start, shares_files=shares_files)
     except Exception as error:
         remove_names()
         writer.write(frame(_refusal(start, error)))
@@ -138,6 +135,20 @@ async def _serve(connection: socket.socket, imports: SetByImports) -> None:
     watch.cancel()
     engine.close()
     Path(start.log).unlink(missing_ok=True)  # only the logs of engines that failed are of use
+
+
+async def _started(start: Start, *, shares_files: bool) -> "_Engine":
+    from stj.engine.vllm import VllmEngine
+    from stj.engine.vllm_pooling import PoolingEngine
+
+    kind = PoolingEngine if start.pools else VllmEngine
+    engine = kind.start(start.model, start.config, start.seed, fork_workers=True)
+    if shares_files:
+        remove_names()
+        await engine.run_dummy_batch()
+    if isinstance(engine, VllmEngine):
+        await engine.load_adapter()
+    return engine
 
 
 @contextlib.contextmanager
@@ -159,11 +170,11 @@ def ended_by(connection: socket.socket) -> Iterator[None]:
         fcntl.fcntl(connection, fcntl.F_SETFL, flags)
 
 
-async def _answer_all(engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> NoReturn:
+async def _answer_all(engine: "_Engine", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> NoReturn:
     tasks: dict[int, asyncio.Task[None]] = {}
     while True:
-        message: Request | Cancel = await receive(reader)
-        if isinstance(message, Request):
+        message: Request | EmbedRequest | Cancel = await receive(reader)
+        if not isinstance(message, Cancel):
             tasks[message.number] = asyncio.create_task(_answer(engine, message, writer))
             tasks[message.number].add_done_callback(partial(_forget, tasks, message.number))
         elif message.number in tasks:
@@ -195,16 +206,19 @@ def _forget(tasks: dict[int, asyncio.Task[None]], number: int, done: asyncio.Tas
     del tasks[number]
 
 
-async def _end_when_dead(engine: "VllmEngine") -> None:
+async def _end_when_dead(engine: "_Engine") -> None:
     while not engine.died:
         await asyncio.sleep(_HEALTH_INTERVAL_S)
     os._exit(1)
 
 
-async def _answer(engine: Engine, request: Request, writer: asyncio.StreamWriter) -> None:
-    result: Completion | StjError
+async def _answer(engine: Any, request: Request | EmbedRequest, writer: asyncio.StreamWriter) -> None:
+    result: Completion | Embedded | StjError
     try:
-        result = await engine.generate(request.messages, request.sampling)
+        if isinstance(request, EmbedRequest):
+            result = await engine.embed(request.texts)
+        else:
+            result = await engine.generate(request.messages, request.sampling)
     except EngineDied:
         os._exit(1)
     except StjError as error:

@@ -19,7 +19,7 @@ from typing import Any
 
 from stj.config import EngineConfig, ModelConfig
 from stj.engine.root_cause import death_cause, start_error
-from stj.engine.wire import LOG_SUFFIX, Answer, Cancel, Request, Start, frame, receive
+from stj.engine.wire import LOG_SUFFIX, Answer, Cancel, Embedded, EmbedRequest, Request, Start, frame, receive
 from stj.errors import EngineDied, StjError
 from stj.generate import Completion, Engine, Sampling, Usage
 from stj.rows import Turn
@@ -49,14 +49,17 @@ class HostedEngine:
         """Receives the cause of the engine's death, before its actor's process ends."""
         self.usage = Usage()
         self._numbers = itertools.count()
-        self._waiting: dict[int, asyncio.Future[Completion]] = {}
+        self._waiting: dict[int, asyncio.Future[Completion | Embedded]] = {}
         self._receiving = asyncio.create_task(self._receive())
 
     @classmethod
-    async def start(cls, model: ModelConfig, config: EngineConfig, seed: int, scope: str | None) -> "HostedEngine":
-        """Starts an engine. Actors with the same scope on one machine share the warm process.
+    async def start(
+        cls, model: ModelConfig, config: EngineConfig, seed: int, scope: str | None, *, pools: bool = False
+    ) -> "HostedEngine":
+        """Starts an engine; one that `pools` embeds texts, and writes none.
 
-        Without a scope, the caller is a user's own process, and it gets its own warm process.
+        Actors with the same scope on one machine share the warm process. Without a scope, the caller is a user's own process,
+        and it gets its own warm process.
 
         Raises ModelError if the model is missing, cannot be loaded, or its chat template cannot serve; ConfigError if its KV
         cache does not fit; and CapacityError if another start may succeed. Each names the cause and the log of the engine's
@@ -68,7 +71,8 @@ class HostedEngine:
             await asyncio.to_thread(_connect, connection, environment, config.device, scope)
             reader, writer = await asyncio.open_unix_connection(sock=connection)
             unless_started.callback(writer.close)
-            writer.write(frame(Start(model=model, config=config, seed=seed, environment=environment, log=str(log))))
+            start = Start(model=model, config=config, seed=seed, environment=environment, log=str(log), pools=pools)
+            writer.write(frame(start))
             try:
                 refusal: StjError | None = await receive(reader)
             except EOFError:
@@ -84,12 +88,23 @@ class HostedEngine:
         Raises PromptTooLong and RequestFailed as the engine does, and EngineDied if the engine's process has ended, or ends
         before the answer, or if the engine is closed.
         """
+        answer = await self._ask(lambda number: Request(number=number, messages=messages, sampling=sampling))
+        assert isinstance(answer, Completion), "an engine that writes answers with a completion"
+        return answer
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        """The vectors of texts, by an engine that pools. Raises RequestFailed and EngineDied as `generate` does."""
+        answer = await self._ask(lambda number: EmbedRequest(number=number, texts=texts))
+        assert isinstance(answer, Embedded), "an engine that pools answers with vectors"
+        return answer
+
+    async def _ask(self, request: Callable[[int], Request | EmbedRequest]) -> Completion | Embedded:
         if self._closed or self._receiving.done():
             raise self._ended()
         number = next(self._numbers)
-        future: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Completion | Embedded] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        self._writer.write(frame(Request(number=number, messages=messages, sampling=sampling)))
+        self._writer.write(frame(request(number)))
         try:
             return await future
         except asyncio.CancelledError:

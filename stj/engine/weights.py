@@ -13,15 +13,17 @@ from stj.errors import ModelError
 _SHOWN = 3  # Names in the error.
 
 
-def check_weights(path: str, label: str) -> None:
+def check_weights(path: str, label: str, unread: tuple[str, ...] = ()) -> None:
     """Raises ModelError, which names the first weights that a model in a directory lacks or that have a wrong shape.
+
+    It may lack weights whose names begin with one of `unread`.
 
     A model that transformers does not know, or cannot read, is left to vLLM. The check has a process of its own, because it
     leaves threads behind and might touch a GPU, and the engine must be forked from a process that has done neither.
     """
     context = get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_fault, args=(path, sender))
+    process = context.Process(target=_send_fault, args=(path, unread, sender))
     process.start()
     sender.close()
     try:
@@ -33,17 +35,17 @@ def check_weights(path: str, label: str) -> None:
         raise ModelError(f"{label}: {fault}. Fetch or save the model again")
 
 
-def _send_fault(path: str, sender: Connection) -> None:
+def _send_fault(path: str, unread: tuple[str, ...], sender: Connection) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)  # transformers prints tables of what it finds
     try:
-        sender.send(_fault(path))
+        sender.send(_fault(path, unread))
     except Exception:
         sender.send("")
 
 
-def _fault(path: str) -> str:
+def _fault(path: str, unread: tuple[str, ...]) -> str:
     """What is wrong with the names and shapes of a model's weights; empty if nothing is."""
     import transformers
 
@@ -52,7 +54,7 @@ def _fault(path: str) -> str:
     _, loaded = model_class.from_pretrained(
         path, config=config, trust_remote_code=False, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
     )
-    if missing := sorted(loaded["missing_keys"]):
+    if missing := sorted(name for name in loaded["missing_keys"] if not name.startswith(unread)):
         return f"its files lack the weights {_listed(missing)}"
     wrong = [f"{name} ({list(is_)} in the file, {list(must)} in config.json)" for name, is_, must in loaded["mismatched_keys"]]
     return f"its weights have another shape: {_listed(sorted(wrong))}" if wrong else ""

@@ -4,12 +4,16 @@ import asyncio
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stj.config import EngineConfig, ModelConfig
 from stj.errors import StjError
 from stj.generate import Completion, Sampling, Usage
 from stj.rows import Turn
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 LOG_SUFFIX = ".log"
 """Ends the names of the files that take what the processes of engines print."""
@@ -27,6 +31,8 @@ class Start:
     """Whole environment of the engine's processes."""
     log: str
     """Path of the file for all that the engine's processes print."""
+    pools: bool = False
+    """Whether the engine embeds texts; otherwise it writes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,24 @@ class Request:
     number: int
     messages: Sequence[Turn]
     sampling: Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedRequest:
+    """Asks for the vectors of texts, of an engine that pools."""
+
+    number: int
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embedded:
+    """The vectors of texts, as a model gives them."""
+
+    vectors: "npt.NDArray[np.float32]"
+    """Shape (texts, dimensions); of any length, and zeros for a text without tokens."""
+    cut: int
+    """How many texts were longer than the model reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +74,7 @@ class Answer:
     """Answers the request of this number."""
 
     number: int
-    result: Completion | StjError
+    result: Completion | Embedded | StjError
     usage: Usage
     """Usage of the engine up to this answer."""
 

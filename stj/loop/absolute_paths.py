@@ -34,7 +34,12 @@ def with_absolute_paths(config: Config) -> Config:
     keep_out = absolute_places("source.keep_out", config.source.keep_out)
     source = replace(config.source, path=absolute_path(config.source.path), keep_out=keep_out)
     train = replace(config.train, selection=selection)
-    curate = replace(config.curate, embedding=absolute_embedding(config.curate.embedding))
+    embedding_model = config.curate.embedding_model
+    curate = replace(
+        config.curate,
+        embedding=absolute_embedding(config.curate.embedding),
+        embedding_model=embedding_model and replace(embedding_model, path=absolute_path(embedding_model.path)),
+    )
     benchmarks = tuple(ref.word for ref in run_benchmarks(config))
     return replace(
         config,

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from stj.config import Config
 from stj.curating.embedding import absolute_embedding, check_embedding, check_on_hub
+from stj.curation import CurateConfig
 from stj.errors import ConfigError, SourceError
 from stj.rows import Row
 from stj.storage.arrow import Int32, reader_of, schema_of
@@ -56,15 +57,23 @@ def check_curation(config: Config, count: Callable[[], int | None], hub: bool) -
 
     Raises ConfigError if a package or model is missing, or there are more clusters than rows; `hub` also asks the hub.
     """
-    embedding = absolute_embedding(config.curate.embedding)
-    words = check_embedding(embedding)
-    if hub:
-        check_on_hub(embedding)
+    words = _check_embedding(config.curate, hub)
     if config.curate.map == "umap" and find_spec("umap") is None:
         raise ConfigError("curate.map=umap: umap-learn is not installed: pip install 'stj[umap]', or set curate.map=pca")
     rows = count()
     if rows is not None:
         refuse_more_clusters(config, rows)
+    return words
+
+
+def _check_embedding(curate: CurateConfig, hub: bool) -> str:
+    """Words on the embedding of a config. The checks of models look at that of engines."""
+    if curate.pooled_model is not None:
+        return f"{curate.pooled_model.label} by engines"
+    embedding = absolute_embedding(curate.embedding)
+    words = check_embedding(embedding)
+    if hub:
+        check_on_hub(embedding)
     return words
 
 

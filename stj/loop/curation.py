@@ -1,9 +1,12 @@
 """The phase that curates instructions: embeds them, clusters them, and decides which of them stay."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from stj.config import ModelConfig
+from stj.curating.embedding import Embedder, embedder
 from stj.errors import StjError
 from stj.loop.inputs import read_uncurated
 from stj.loop.phase import Phase
@@ -12,7 +15,12 @@ from stj.text import LiveLine
 
 @dataclass(frozen=True, kw_only=True)
 class CurationPhase(Phase):
-    """Decides about every row of the source before any model is asked. It needs no engine, and runs beside the driver."""
+    """Decides about every row of the source before any model is asked. It runs beside the driver; engines may embed for it."""
+
+    @property
+    def engine_model(self) -> ModelConfig | None:
+        """The model that embeds by engines, if one does."""
+        return self.config.curate.pooled_model
 
     def run(self, line: LiveLine | None = None) -> None:
         """Writes a decision for each row. Raises ConfigError if there are more clusters than rows."""
@@ -21,10 +29,22 @@ class CurationPhase(Phase):
         made_of = self.artifact.key["source"]
         identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
         try:
-            decide(read_uncurated(self.config, identity), self.config, self.artifact)
+            with self._embedding() as embedding:
+                decide(read_uncurated(self.config, identity), self.config, embedding, self.artifact)
         except StjError:  # Nothing was made: a start with other settings or a mended source must not ask for --overwrite.
             self.artifact.folder.remove()
             raise
+
+    def _embedding(self) -> AbstractContextManager[Embedder]:
+        config, model = self.config, self.engine_model
+        if model is None:
+            return nullcontext(embedder(config.curate.embedding))
+        from stj.passes.embedding import EmbeddingSpec, EngineEmbedding  # ray takes seconds to import
+
+        identity = self.artifact.key["curate"]["embedding_model"]["files"]
+        deadline_s = config.ray.capacity_deadline_s
+        spec = EmbeddingSpec(model=model, identity=identity, config=config.engine, capacity_deadline_s=deadline_s)
+        return EngineEmbedding(spec)
 
     def summary(self) -> str:
         """Rows, clusters, near-duplicates by what found them, and how many were sampled."""
@@ -34,6 +54,8 @@ class CurationPhase(Phase):
 def curation_words(manifest: dict[str, Any]) -> list[str]:
     """What curation found, in words, of its manifest."""
     words = [f"{manifest['embedded']:,} of {manifest['rows']:,} rows embedded"]
+    if cut := manifest.get("cut"):  # artifacts of before engines embedded have no such count
+        words.append(f"{cut:,} texts cut to what the model reads")
     if clusters := manifest["clusters"]:
         without = f", {manifest['without_cluster']:,} rows without one" if manifest["without_cluster"] else ""
         words.append(f"{len(clusters)} clusters{without}")

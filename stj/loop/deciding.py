@@ -17,7 +17,7 @@ import numpy as np
 from stj.config import Config
 from stj.curating.clusters import cluster
 from stj.curating.duplicates import NONE, ROUNDING, near_duplicates
-from stj.curating.embedding import Embedder, embedder, shortened
+from stj.curating.embedding import Embedder, shortened
 from stj.curating.projection import places
 from stj.curating.sampling import farthest_first, quota
 from stj.curating.vectors import NO_CLUSTER, Indices, Labels, Subset, VectorFile
@@ -73,9 +73,8 @@ class _Read:
         return np.array([index for index, row in enumerate(self.embedded) if row not in self.dropped], np.int64)
 
 
-def decide(rows: Iterable[Row], config: Config, artifact: Artifact) -> None:
+def decide(rows: Iterable[Row], config: Config, embedding: Embedder, artifact: Artifact) -> None:
     """Writes a decision for each row into the artifact, and finishes it. Raises ConfigError for more clusters than rows."""
-    embedding = embedder(config.curate.embedding)
     with VectorFile(embedding.dimensions) as vectors:
         read = _read(rows, config, embedding, vectors)
         found = _near_duplicates(read, config)
@@ -89,6 +88,7 @@ def decide(rows: Iterable[Row], config: Config, artifact: Artifact) -> None:
     artifact.finish(
         parts,
         embedded=len(read.embedded),
+        cut=embedding.cut,
         clusters=_clusters(read, staying, labels),
         without_cluster=int((labels[staying] == NO_CLUSTER).sum()) if config.curate.clustering else 0,
         near_duplicates=found,
@@ -98,11 +98,18 @@ def decide(rows: Iterable[Row], config: Config, artifact: Artifact) -> None:
 
 
 def _read(rows: Iterable[Row], config: Config, embedding: Embedder, vectors: VectorFile) -> _Read:
-    """Reads all rows, and embeds those that may become pairs.
+    """Reads all rows, and embeds those that may become pairs."""
+    read = _Read(vectors=vectors)
+    for part in embedding.embed_all(_batches(rows, config, embedding, read)):
+        vectors.append(part)
+    return read
+
+
+def _batches(rows: Iterable[Row], config: Config, embedding: Embedder, read: _Read) -> Iterator[list[str]]:
+    """The texts that are embedded, in batches, while what is remembered of the rows is noted.
 
     Near-duplicates that MinHash found are embedded too if both ways are compared.
     """
-    read = _Read(vectors=vectors)
     texts: list[str] = []
 
     def is_embedded(row: Row) -> bool:
@@ -125,11 +132,10 @@ def _read(rows: Iterable[Row], config: Config, embedding: Embedder, vectors: Vec
             read.embedded.append(index)
             texts.append(text)
         if len(texts) == _BATCH:
-            vectors.append(embedding.embed(texts))
+            yield texts
             texts = []
     if texts:
-        vectors.append(embedding.embed(texts))
-    return read
+        yield texts
 
 
 def _draw(read: _Read, lot: float, text: str) -> None:

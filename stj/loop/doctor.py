@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 
 from stj.config import Config, ModelConfig, check_run_root
+from stj.curation import EMBEDDING_MODEL
 from stj.errors import ConfigError, StjError
 from stj.findings import Finding, joined, look
 from stj.loop.inputs import input_findings
@@ -91,7 +92,9 @@ def _uses(config: Config, trainings: int) -> Iterator[ModelUse]:
     """The models of the run, each once: roles with the same settings share one."""
     roles: dict[ModelConfig, list[str]] = {}
     for setting, model in config.named_models.items():
-        if setting == "models.seed" or not config.examples.labelled_alone:  # else nothing is generated or judged
+        if setting == EMBEDDING_MODEL:  # its engine writes no text, so it is no engine of another role
+            yield ModelUse(roles=(setting,), model=model, pooled=True, limited=False)
+        elif setting == "models.seed" or not config.examples.labelled_alone:  # else nothing is generated or judged
             roles.setdefault(model, []).append(setting)
     for model, names in roles.items():
         yield ModelUse(

@@ -237,8 +237,9 @@ def _check_preferences(config: Config, source: PairSource, hub: bool) -> str:
     content = source_content(source)
     named = f"{source.key}.path={source.path or 'null'}"
     _refuse_measured(config, named, content)
+    policy_of = config.policy_of
     alike = (other for other in config.preferences if other.given and source_content(other) == content)
-    same = next(other for other in alike if not other.asks or not source.asks or other.model == source.model)
+    same = next(other for other in alike if not other.asks or not source.asks or policy_of(other) == policy_of(source))
     if same != source:
         raise ConfigError(f"{named}: {same.key} has the same data; leave one of them out")
     raised = raised_words(source, config.mixed_preferences)

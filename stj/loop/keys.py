@@ -20,6 +20,7 @@ from stj.loop.named_pairs import heldout_key
 from stj.loop.questions import questions_key
 from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
 from stj.models.locate import chat_settings, loading_settings
+from stj.models.pooling import pooling_identity
 from stj.pair_fields import key_without_defaults
 from stj.prompts import CATEGORIZE, WRITE_RUBRIC, prompt_hash
 from stj.prompts.variants import FIGURE_8
@@ -109,7 +110,11 @@ def pass_key(
 def curation_key(config: Config) -> Key:
     """The key of curating the instructions: what they are, which of them may become pairs, and how they are curated."""
     by = plain(replace(config.curate, balance=(), label_noise=None))  # They choose among judged pairs.
-    by["embedding"] = embedding_identity(config.curate.embedding)
+    if (model := config.curate.pooled_model) is None:
+        by["embedding"] = embedding_identity(config.curate.embedding)
+        del by["embedding_model"]  # so that a key is as it was before this setting
+    else:
+        by["embedding_model"] = {"files": pooling_identity(model), **loading_settings(model)}
     asked = ("languages", "toxic", "redacted", "min_turns", "max_turns")  # what a row is screened by before a model is asked
     screen = {name: value for name, value in plain(config.select).items() if name in asked}
     return {"step": "curated", "source": _source_settings(config), "select": screen, "curate": by, "seed": config.seed}

@@ -190,8 +190,8 @@ class PassPhase(Phase):
         if self.makes_pairs and source.categories is not None:
             stages.append(partial(keep_categories, config=self.config.categorize, categories=source.categories))
         by_policy = self.answers and source.asks and source.model == self.model
-        if by_policy or (self.makes_pairs and source.asks_generator):
-            stages.append(partial(pair_of_answers, sampling=self.config.pairs.answer, samples=source.samples))
+        if by_policy or (self.makes_pairs and self.config.asks_generator(source)):
+            stages.append(partial(pair_of_answers, sampling=self.config.answer_sampling(source), samples=source.samples))
         return stages
 
     def _judging(self) -> list[Stage]:

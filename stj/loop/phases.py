@@ -36,7 +36,7 @@ from stj.loop.phase import Phase
 from stj.loop.questions import answered_by
 from stj.models.locate import model_identity, model_in
 from stj.models.removed import removal_note
-from stj.pair_sources import ANSWERS, policies
+from stj.pair_sources import ANSWERS
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
 from stj.train_config import Objective
@@ -209,7 +209,7 @@ class Run:
 
     def _answering(self) -> Iterator[PassPhase]:
         """The passes in which policies answer questions. Sources with the same policy share one."""
-        for title, model in policies(self.config.preferences).items():
+        for title, model in self.config.policies.items():
             yield self._pass(f"{ANSWERS}{title}", 1, Weights.of(model), ("answers",), None)
 
     def _measuring(self, number: int, judge: Weights, pairs: PassPhase | None) -> tuple[PassPhase | BenchmarkPhase, ...]:
@@ -341,7 +341,7 @@ class Run:
     def _done_before_training(self, number: int) -> Iterator[str]:
         """Models that no phase needs once the pairs of an iteration are judged: those that made pairs, and earlier judges."""
         models = self.config.models
-        first = (models.generator, models.first_judge, *policies(self.config.preferences).values())
+        first = (models.generator, models.first_judge, *self.config.policies.values())
         yield from {model.path for model in first if model.path} - {models.seed.path}
         for iteration in self.iterations[: number - 1]:
             yield from (training.artifact.folder.uri for training in (iteration.model, iteration.warm_up) if training)

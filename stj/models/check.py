@@ -23,6 +23,7 @@ from stj.models.config_json import check_division, context_of, read_config, text
 from stj.models.fetch import local_model, tokenizer_directory
 from stj.models.hub import hub_files, hub_is_offline, is_hub_id
 from stj.models.locate import adapter_of, whole_model
+from stj.models.pooling import pooled_directory, pooling_of
 from stj.models.shapes import STANDARD_TYPES, check_shapes
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.models.weights import Tensor, read_index, read_tensors, read_weights, refuse_pointer, several, weight_files
@@ -54,6 +55,7 @@ _WITHOUT_TEXT = (
     "ForMaskedLM",
     "ForMultipleChoice",
 )
+_CLASSES = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice", "RewardModel")
 _OTHER_SENSES = ("vision_config", "audio_config")
 _PACKED_LAYERS = ("full_attention", "sliding_attention")
 """Kinds of layers that keep the texts of a packed row apart. A recurrent layer would carry its state into the next text."""
@@ -73,6 +75,8 @@ class ModelUse:
     """Whether it is fine-tuned; otherwise an engine only asks it."""
     max_seq_len: int | None = None
     """The longest text that it learns, in tokens."""
+    pooled: bool = False
+    """Whether it embeds texts; otherwise it writes them."""
     limited: bool = True
     """Whether max_model_len must fit in the context; a judge in use takes the model's own context."""
 
@@ -208,15 +212,15 @@ def _check_files(use: ModelUse) -> str:
                 "or delete the file if the download is complete"
             )
     config = _config(use)
-    directory = local_model(use.model, weights=False)
+    directory = pooled_directory(use.model, weights=False) if use.pooled else local_model(use.model, weights=False)
     for file in sorted({file for pattern in _READ_BY_LOADERS for file in directory.glob(pattern) if file.is_file()}):
         with file.open("rb") as content:
             refuse_pointer(file.name, content.read(_POINTER_BYTES), name)
     _refuse_code(config, "config.json", name)
     _refuse_code(_object(directory / "tokenizer_config.json", name), "tokenizer_config.json", name)
-    architecture = _check_architecture(config, name)
+    architecture = _check_architecture(config, name, writes=not use.pooled)
     load_config(use)
-    return f"{name}, {architecture}"
+    return f"{name}, {architecture}" + (f", {pooling_of(directory, name)} pooling" if use.pooled else "")
 
 
 def _config(use: ModelUse) -> dict[str, Any]:
@@ -263,8 +267,11 @@ def _check_config(use: ModelUse) -> str:
     return ""
 
 
-def _check_architecture(config: Mapping[str, Any], name: str) -> str:
-    """The architecture's name. Raises ModelError if transformers does not know it, or if it writes no text."""
+def _check_architecture(config: Mapping[str, Any], name: str, *, writes: bool) -> str:
+    """The architecture's name. Raises ModelError if transformers does not know it, or if it cannot do what it is for.
+
+    It `writes` texts, or it gives vectors: then no head of a classifier may be on top of it.
+    """
     from transformers import CONFIG_MAPPING, __version__
 
     kind, architectures = config.get("model_type"), config.get("architectures")
@@ -276,6 +283,10 @@ def _check_architecture(config: Mapping[str, Any], name: str) -> str:
     if not isinstance(architectures, list) or not architectures or not all(isinstance(word, str) for word in architectures):
         raise ModelError(f"model {name}: its config.json names no architectures. Save the model again with save_pretrained")
     architecture: str = architectures[0]
+    if not writes:
+        if config.get("is_encoder_decoder") or architecture.endswith(_CLASSES):
+            raise ModelError(f"model {name}: {architecture} gives no vectors of texts: name an embedding model")
+        return architecture
     if config.get("is_encoder_decoder") or not _writes_text(architecture, kind):
         raise ModelError(
             f"model {name}: {architecture} is no decoder that writes text: name an instruction-tuned causal language model"
@@ -359,7 +370,8 @@ def _check_tensors(tensors: Mapping[str, Tensor], use: ModelUse, *, vocabulary: 
             "name the unquantized model that it was made from"
         )
     check_shapes({tensor: facts.shape for tensor, facts in tensors.items()}, text, name, vocabulary=vocabulary)
-    _check_head(tensors, config, name)
+    if not use.pooled:
+        _check_head(tensors, config, name)
 
 
 def _check_head(tensors: Mapping[str, Tensor], config: "PreTrainedConfig", name: str) -> None:
@@ -378,6 +390,8 @@ def _check_tokenizer(use: ModelUse) -> str:
     directory = tokenizer_directory(use.model)
     tokenizer = load_tokenizer(directory, name)
     check_vocabulary(config, tokenizer, name)
+    if use.pooled:
+        return f"{len(tokenizer):,} tokens"
     check_chat(tokenizer, use.model.chat_options)
     if not stop_ids(tokenizer, directory):
         raise ModelError(

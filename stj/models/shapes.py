@@ -81,6 +81,7 @@ class Shape:
 
 _MIXED = ("n_routed_experts", "n_shared_experts", "shared_expert_intermediate_size", "mlp_only_layers")
 # Keys of mixtures with shared experts, or with layers that have no experts.
+_SEGMENTS = "type_vocab_size"  # The key of BERT's family for the kinds of segments of its texts.
 _EVERY = ("decoder_sparse_step", "expert_layer_period")  # Above 1, only some layers have experts.
 
 
@@ -100,7 +101,12 @@ def shape_of(model: ModelConfig) -> Shape | None:
 
 
 def _from_hf(config: Mapping[str, Any]) -> Shape | None:
-    """The shape; None for a mixture with different layers or shared experts, whose size would be a guess."""
+    """The shape; None if its size would be a guess.
+
+    That is a mixture with different layers or shared experts, or an encoder of BERT's family, whose MLP has no gate.
+    """
+    if _SEGMENTS in config:
+        return None
     if any(config.get(key) for key in _MIXED) or any(config.get(key, 1) > 1 for key in _EVERY):
         return None
     heads = config["num_attention_heads"]

@@ -51,7 +51,7 @@ class PassActor:
         self._slots = EngineSlots(config.rows_in_flight)
         self._actor, node = ray.get_runtime_context().get_actor_id(), ray.get_runtime_context().get_node_id()
         self._journal = RowJournal(registry, node)
-        seed = spec.seed + _earlier_starts(registry, config)  # engines with the same seed would draw the same samples
+        seed = spec.seed + earlier_starts(registry, config)  # engines with the same seed would draw the same samples
         self._refusal: StjError | None = None
         try:
             if packages := ray.get(registry.packages_for.remote(node)):
@@ -201,7 +201,7 @@ class RowJournal:
         await self._registry.record_rows.remote(self._node, begun, ended)
 
 
-def _earlier_starts(registry: Any, config: EngineConfig) -> int:
+def earlier_starts(registry: Any, config: EngineConfig) -> int:
     """The number of engine starts of this pass before this one.
 
     Raises PassFailed if each start killed the engine's process: Ray would restart it forever. Ray Data limits how often a

@@ -111,7 +111,7 @@ def _attempt_rows(
             _clear_frames(error)
             raise  # Ctrl-C, or the reader of on_row's output has seen enough
         log.debug("the rows ended with an error:\n%s", traceback.format_exc())
-        failure = _cause(error).with_traceback(None)
+        failure = error_for_user(error).with_traceback(None)
         failure.__context__ = failure.__cause__ = None
     if failure:
         gc.collect()  # Objects of Ray Data that refer to each other hold the engines too.
@@ -278,7 +278,7 @@ def _begin_missing(spec: Pass, committer: StreamCommitter, registry: Any, watch:
     return True
 
 
-def _cause(error: Exception) -> StjError:
+def error_for_user(error: Exception) -> StjError:
     """The error for the user: our own if one is the cause, otherwise the last line of Ray's text.
 
     If an actor's constructor fails, Ray passes its error on as text only.

@@ -10,7 +10,7 @@ from typing import Literal
 from stj.cluster_config import HardwareConfig
 from stj.config import Config, JudgeConfig, ModelConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
-from stj.pair_sources import ANSWERS, PairSource, policies
+from stj.pair_sources import ANSWERS, PairSource
 from stj.plan.assumptions import Assumptions
 from stj.plan.memory import GB, kv_room
 from stj.plan.network import MicroStep, micro_step, reading_step, update
@@ -109,9 +109,10 @@ def _sorting(read: float, once: tuple[int, ...], config: Config, a: Assumptions)
 
 def _answering(once: tuple[int, ...], config: Config, a: Assumptions) -> Iterator[PhasePlan]:
     """The answers to questions: by the generator, and by each policy in a pass of its own."""
-    named = {"answers": None, **{f"{ANSWERS}{title}": model for title, model in policies(config.preferences).items()}}
+    named = {"answers": None, **{f"{ANSWERS}{title}": model for title, model in config.policies.items()}}
     for name, model in named.items():
-        if questions := sum(_size(source, a) for source in config.preferences if source.asks and source.model == model):
+        sources = [source for source in config.preferences if source.asks and config.policy_of(source) == model]
+        if questions := sum(_size(source, a) for source in sources):
             tokens = questions * a.instruction, questions * _ANSWERS * a.answer
             yield _sampling(name, once, tokens, model or config.models.generator, config, a)
 

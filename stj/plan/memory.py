@@ -42,7 +42,8 @@ class RolePlan:
         if self.behind_api:
             return f"{self.role:<12} {self.model}: behind an API, so it takes no GPU"
         if self.parameters is None:
-            unknown = f"{self.role:<12} {self.model}: unknown shape (no config.json here, and none known for this id)"
+            why = "no config.json of a known family here, and none known for this id"
+            unknown = f"{self.role:<12} {self.model}: unknown shape ({why})"
             return unknown if self.fits else f"{unknown}: {verdict(self.fits, self.remedy)}"
         size = data_size(self.weights_gb * GB)
         where = f"{self.gpus} x GPU, each {size}" if self.gpus else f"CPU, {size}"

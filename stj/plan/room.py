@@ -12,7 +12,7 @@ from stj.config import Config, ModelConfig
 from stj.models.hub import is_hub_id
 from stj.models.shapes import Shape, shape_of
 from stj.models.zero import CHECKPOINT_BYTES
-from stj.pair_sources import ANSWERS, policies
+from stj.pair_sources import ANSWERS
 from stj.plan.disk import WEIGHT_BYTES, DiskPlan, disk_plan
 from stj.plan.memory import GB, verdict
 from stj.plan.places import machines_of, training_machines
@@ -165,7 +165,10 @@ def _memory_warning(host_gb: float, store_gb: float, memory_gb: float) -> str:
 
 def _phases(config: Config, seed: Shape, *, remote: bool) -> Iterator[PhaseRoom]:
     models = config.models
-    for title, model in policies(config.preferences).items():
+    if (embedding := config.curate.pooled_model) is not None:
+        shm_gb = _engine_shm(embedding, config)
+        yield PhaseRoom(phase="curated", parts=tuple(_fetched(embedding)), shm_gb=shm_gb, model=embedding.path)
+    for title, model in config.policies.items():
         yield PhaseRoom(
             phase=f"{ANSWERS}{title}", parts=tuple(_fetched(model)), shm_gb=_engine_shm(model, config), model=model.path
         )

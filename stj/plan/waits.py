@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from stj.config import Config, ModelConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.models.zero import CHECKPOINT_BYTES
-from stj.pair_sources import policies
 from stj.plan.assumptions import Assumptions
 from stj.plan.checkpoints import CheckpointPlan, written_behind
 from stj.plan.memory import GB
@@ -54,7 +53,9 @@ def _of_passes(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, m
     first = [models.generator, models.first_judge, *([models.seed] if measures else [])]
     alone = 0 if models.share_first_pass else 1  # What makes the pairs has a start of its own.
     others = [model for place, model in enumerate(first) if model not in first[min(alone, place) : place]]
-    different = [model for model in (*policies(config.preferences).values(), *others) if not model.endpoint]
+    embedding = config.curate.pooled_model
+    answering = [*([embedding] if embedding else []), *config.policies.values()]
+    different = [model for model in (*answering, *others) if not model.endpoint]
     named = {phase.name: phase for phase in phases}
     extra = [named[name].times for name in ("judged again", "selection") if name in named]
     later = [

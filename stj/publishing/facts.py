@@ -14,6 +14,7 @@ from stj.loop.heldout import HeldoutScores
 from stj.loop.heldout_grades import HeldoutGrades
 from stj.loop.run_folder import RunFolder
 from stj.prompts import prompt_hash
+from stj.publishing.policies import policies_of
 from stj.stages.judge import JUDGE_PROMPTS
 from stj.storage.artifacts import Artifact
 from stj.verdict import Parser
@@ -43,6 +44,8 @@ class Origin:
     """Examples; repeats count."""
     repeated: int = 0
     """Those of them that are repeats."""
+    policy: str = ""
+    """The model that sampled the answers to the questions of this origin; empty if it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,7 @@ def judge_facts(run: RunFolder, judge: int) -> JudgeFacts:
         manifest=manifest,
         examples=examples["rows"],
         funnel=examples.get("funnel", {}),
-        origins=tuple(_origins(examples)),
+        origins=tuple(_origins(examples, policies_of(run.config))),
         keep=judging.get("keep", "correct"),
         compares=task != "absolute",
         grades=task != "pairwise",
@@ -142,7 +145,7 @@ def _refuse_other_prompts(learned: Artifact, judge: int) -> None:
             )
 
 
-def _origins(examples: Mapping[str, Any]) -> Iterator[Origin]:
+def _origins(examples: Mapping[str, Any], policies: Mapping[str, str]) -> Iterator[Origin]:
     """The training data by origin: synthetic pairs, the sources that the run names, and labelled judgments."""
     judged, graded, sources = examples.get("judged", {}), examples.get("graded", {}), examples.get("sources") or {}
     labelled = examples.get("labelled")
@@ -150,7 +153,7 @@ def _origins(examples: Mapping[str, Any]) -> Iterator[Origin]:
     for name, counts in sources.items():
         by = _BY[counts["labelled_by"]]
         numbers = {"kept": counts["kept"], "learned": counts["learned"], "repeated": counts.get("repeated", 0)}
-        yield Origin(name=name, by=by, pairs=counts["judged"], **numbers)
+        yield Origin(name=name, by=by, pairs=counts["judged"], policy=policies.get(name, ""), **numbers)
     if not sources and (pairs := max(judged.get("judged", 0), graded.get("graded", 0))):
         rescued = (examples.get("rescue") or {}).get("rescued", 0)
         kept = max(judged.get("kept", 0) + rescued, graded.get("kept", 0))

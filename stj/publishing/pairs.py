@@ -8,10 +8,9 @@ Held-out pairs and benchmarks stay out: who trained on them could not be measure
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,10 +20,10 @@ import yaml
 from stj import __version__
 from stj.errors import ArtifactError
 from stj.loop.run_folder import RunFolder, rows_of
-from stj.models.hub import is_hub_id
 from stj.publishing.card import render
 from stj.publishing.destination import Filling, destination
 from stj.publishing.hub import quiet_client
+from stj.publishing.policies import model_name, policies_of, public_name
 from stj.rows import TRAINING, Row
 from stj.storage.artifacts import Artifact
 from stj.storage.digest import FileDigest
@@ -60,6 +59,7 @@ SCHEMA = pa.schema(
         ("method", pa.string()),
         ("origin", pa.string()),
         ("labelled_by", pa.string()),
+        ("policy", pa.string()),
         ("category", pa.string()),
         ("modified_instruction", pa.string()),
         ("attack", pa.string()),
@@ -104,18 +104,18 @@ def export_pairs(word: str, dest: str) -> str:
     passes = list(run.passes())
     if not passes:
         raise ArtifactError(f"{run.folder.uri}: no training pairs are judged yet; run its command until a pass is finished")
-    place = destination(dest, "dataset")
+    place, policies = destination(dest, "dataset"), policies_of(run.config)
     place.require_room(sum(facts["size"] for _, artifact in passes for facts in artifact.manifest()["files"].values()))
     with place.filling() as filling:
-        splits = [_write_split(artifact, f"M_{number - 1}", filling) for number, artifact in passes]
+        splits = [_write_split(artifact, f"M_{number - 1}", filling, policies) for number, artifact in passes]
         filling.write(_CARD, _card(run, splits, place.name))
         size = sum(digest.size for digest in filling.digests.values())
     pairs = ", ".join(f"{split.pairs:,} judged by {split.judge}" for split in splits)
     return f"{place.shown}: pairs of {run.folder.uri}: {pairs}; {data_size(size)}"
 
 
-def record_of(row: Row) -> dict[str, Any]:
-    """A training row as a record of the data set."""
+def record_of(row: Row, policies: Mapping[str, str]) -> dict[str, Any]:
+    """A training row as a record of the data set; `policies` are those of `policies_of`."""
     pair = row.pair
     assert pair is not None, f"row {row.id} has no pair"
     origin, labelled_by = _origin(row)
@@ -127,6 +127,7 @@ def record_of(row: Row) -> dict[str, Any]:
         "method": pair.method,
         "origin": origin,
         "labelled_by": labelled_by,
+        "policy": policies.get(origin) or None,
         "category": row.category.name if row.category else None,
         "modified_instruction": pair.modified_instruction,
         "attack": pair.attack,
@@ -160,19 +161,19 @@ def _origin(row: Row) -> tuple[str, str]:
     return (row.origin.source, row.origin.labelled_by) if row.origin else (_SYNTHETIC, "construction")
 
 
-def _write_split(artifact: Artifact, judge: str, filling: Filling) -> SplitCounts:
+def _write_split(artifact: Artifact, judge: str, filling: Filling, policies: Mapping[str, str]) -> SplitCounts:
     """Writes the pairs that a judge judged, a few hundred in memory at a time."""
     counts = SplitCounts(judge=judge)
     rows = (row for row in rows_of(artifact) if row.task == TRAINING and row.pair is not None)
     number = 0
     while (first := next(rows, None)) is not None:
         name = f"{_DATA}/{judge}-{number:05d}.parquet"
-        _write_file(filling, name, chain([first], islice(rows, _ROWS_PER_FILE - 1)), counts)
+        _write_file(filling, name, chain([first], islice(rows, _ROWS_PER_FILE - 1)), counts, policies)
         number += 1
     return counts
 
 
-def _write_file(filling: Filling, name: str, rows: Iterator[Row], counts: SplitCounts) -> None:
+def _write_file(filling: Filling, name: str, rows: Iterator[Row], counts: SplitCounts, policies: Mapping[str, str]) -> None:
     path = filling.directory / name
     with explain_write_failure(str(filling.directory)):
         path.parent.mkdir(exist_ok=True)
@@ -180,7 +181,7 @@ def _write_file(filling: Filling, name: str, rows: Iterator[Row], counts: SplitC
             while batch := list(islice(rows, _ROWS_AT_ONCE)):
                 for row in batch:
                     counts.add(row)
-                writer.write_table(pa.Table.from_pylist([record_of(row) for row in batch], schema=SCHEMA))
+                writer.write_table(pa.Table.from_pylist([record_of(row, policies) for row in batch], schema=SCHEMA))
         filling.sync(name)
         filling.digests[name] = FileDigest.of_file(path)
 
@@ -206,9 +207,10 @@ def _card(run: RunFolder, splits: list[SplitCounts], name: str) -> bytes:
         version=__version__,
         splits=splits,
         origins=_all_origins(splits),
-        source=_named(source.get("path")),
-        generator=_named((models.get("generator") or {}).get("path")),
-        first_judge=_named((models.get("first_judge") or {}).get("path")),
+        policies=policies_of(run.config),
+        source=public_name(source.get("path")),
+        generator=model_name(models.get("generator")),
+        first_judge=model_name(models.get("first_judge")),
         judge=run.config.get("judge", {}),
     )
 
@@ -217,13 +219,6 @@ def _all_origins(splits: list[SplitCounts]) -> list[tuple[str, str, list[int]]]:
     """Each origin, who labelled it, and its pairs in each split."""
     names = sorted({origin for split in splits for origin in split.origins})
     return [(name, by, [split.origins[name, by] for split in splits]) for name, by in names]
-
-
-def _named(location: object) -> str:
-    """A model or data set for others: its id on the hub, or the last part of its path."""
-    if not isinstance(location, str) or not location:
-        return ""
-    return location if is_hub_id(location) else Path(location.rstrip("/")).name
 
 
 def _size_category(pairs: int) -> str:

@@ -114,6 +114,8 @@ def _identity(source: PairSource) -> dict[str, object]:
         settings["margin"] = source.margin
     if source.asks:
         settings |= {"per_question": source.per_question, "samples": source.samples}
+    if source.sampling:
+        settings["sampling"] = source.sampling
     return settings
 
 

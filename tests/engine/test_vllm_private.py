@@ -15,6 +15,7 @@ APIS = [
     "vllm.v1.engine.async_llm.AsyncLLM.output_processor",
     "vllm.v1.engine.async_llm.AsyncLLM.from_vllm_config.disable_log_stats",
     "vllm.v1.engine.async_llm.AsyncLLM.generate",
+    "vllm.v1.engine.async_llm.AsyncLLM.encode",
     "vllm.v1.engine.async_llm.AsyncLLM.errored",
     "vllm.v1.engine.async_llm.AsyncLLM.collective_rpc",
     "vllm.v1.worker.gpu_worker.Worker.execute_dummy_batch",  # CPUWorker inherits it

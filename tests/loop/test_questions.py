@@ -12,7 +12,7 @@ import pytest
 
 from stj.config import EngineConfig, ModelConfig
 from stj.config_loader import from_plain
-from stj.errors import ArtifactError, PassFailed
+from stj.errors import ArtifactError, ConfigError, PassFailed
 from stj.generate import Completion, Engine, Sampling, Usage
 from stj.loop.inputs import input_findings, read_uncurated
 from stj.loop.iterate import make_phase
@@ -176,6 +176,38 @@ def test_two_policies_may_answer_the_same_questions_but_one_not_twice(planned: C
     assert faults(OTHER) == []
     [fault] = faults(ONE)
     assert "preferences[exam] has the same data" in fault
+
+
+def test_a_source_may_sample_in_its_own_way(planned: Callable[..., Run]) -> None:
+    """Only the answers of that source are sampled so, and only what follows from them is stale."""
+    own = planned(ONE, more=", temperature: 1.0, max_tokens: 20")
+    [stage] = own.answers[0].stages(None)["training/exam"]
+    assert isinstance(stage, partial)
+    assert stage.keywords["sampling"] == replace(own.config.pairs.answer, temperature=1.0, max_tokens=20)
+    before, after = fingerprints(planned(ONE)), fingerprints(own)
+    assert all(before[name] != after[name] for name in ("answers/exam", "pairs"))
+    for setting, words in {
+        "temperature: 0": r"preferences\[exam\]\.temperature=0: questions needs different answers",
+        "temperature: 3": r"preferences\[exam\]\.temperature=3",
+        "top_p: 0": r"preferences\[exam\]\.top_p=0",
+        "max_tokens: 5000": r"preferences\[exam\]\.max_tokens=5000 tokens: judges and training have room",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            planned(ONE, more=f", {setting}")
+
+
+def test_a_policy_that_is_the_generator_answers_in_its_pass(planned: Callable[..., Run]) -> None:
+    same = "{path: package://mini/seed_model, max_model_len: 2048}"
+    run, unnamed = planned(same), planned(None)
+    assert run.config.preferences[1].model == run.config.models.generator
+    assert not run.answers
+    assert fingerprints(run) == fingerprints(unnamed)
+    assert [phase.name for phase in plan(run.config).phases] == [phase.name for phase in plan(unnamed.config).phases]
+    assert run.pairs is not None
+    assert run.pairs.stages(None)["training/exam"]
+    apart = planned(same, "models.share_first_pass=false")
+    assert [phase.name for phase in apart.answers] == ["answers/exam"]
+    assert planned(same.replace("2048", "1024")).answers
 
 
 def test_the_plan_has_the_policy_its_engines_and_its_tokens(planned: Callable[..., Run]) -> None:

@@ -252,11 +252,11 @@ def test_figures_of_grades_and_hostile_names_are_cells_of_a_table(run: Path) -> 
     grades = HeldoutGrades(
         responses=9, ungraded=0, sampled=figures, greedy=None, unparsed=0.0, truncated=0.0, constant=None, length=None
     )
-    hostile = Origin(name="a | b\n# c <script>", by="people", pairs=3, kept=None, learned=2)
+    hostile = Origin(name="a | b\n# c <script>", by="people", pairs=3, kept=None, learned=2, policy="x | y")
     made = replace(facts, heldout={}, benchmarks=(), heldout_grades={"M_2": grades}, origins=(hostile,), keep="random")
     text = model_card("org/grader", made, None, None).decode()
     assert "| M_2 (this model) | 9 | – – | 0.500 [0.10, 0.90] | 0.0 |" in text
-    assert r"| a \| b\\n\# c \<script\> | people | 3 | – | 2 |" in text
+    assert r"| a \| b\\n\# c \<script\>, answered by x \| y | people | 3 | – | 2 |" in text
     assert "2 of the" in text
     assert "this is a control, not a good judge" in text
     assert "On benchmarks" not in text

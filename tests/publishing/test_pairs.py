@@ -8,10 +8,13 @@ import yaml
 from datasets import load_dataset
 
 from stj.cli import main
+from stj.loop.run_folder import RunFolder
 from stj.publishing import pairs
-from stj.rows import row_from_dict
+from stj.publishing.policies import policies_of
+from stj.rows import Origin, Pair, row_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
+from tests.conftest import make_row
 from tests.finished_run import finished_run
 
 
@@ -56,7 +59,36 @@ def test_neither_held_out_pairs_nor_paths_go_along(run: Path, tmp_path: Path) ->
     metadata = yaml.safe_load(text.split("---\n")[1])
     assert [split["split"] for split in metadata["configs"][0]["data_files"]] == ["M_0", "M_1"]
     assert metadata["size_categories"] == ["n<1K"]
-    assert "| synthetic | construction | 12 | 12 |" in text
+    assert "| synthetic | construction | – | 12 | 12 |" in text
+
+
+def test_policies_and_sources_are_named_with_their_counts(run: Path) -> None:
+    generator, judge = {"path": "/home/me/models/writer/"}, {"path": "org/first"}
+    config = {
+        "models": {"generator": generator, "first_judge": judge},
+        "preferences": [
+            {"kind": "gsm8k", "model": {"path": "/home/me/models/policy"}},
+            {"kind": "questions", "name": "exam", "model": {"path": "", "endpoint": "https://host/v1", "name": "hosted"}},
+            {"kind": "questions", "name": "by the generator", "model": None},
+            {"kind": "hh_rlhf"},
+        ],
+    }
+    policies = policies_of(config)
+    assert policies == {"gsm8k": "policy", "exam": "hosted", "by the generator": "writer"}
+    origin = Origin(source="gsm8k", place="gsm8k:0", labelled_by="final_answer", policy="/home/me/models/policy (abc)")
+    row = make_row(origin=origin, pair=Pair(method="sampled_answers", chosen="2", rejected="3"))
+    record = pairs.record_of(row, policies)
+    assert (record["origin"], record["policy"]) == ("gsm8k", "policy")
+    assert "/home/me" not in str(record)
+    folder = RunFolder(Folder.at(run))
+    folder.config = {**folder.config, **config}
+    counts = pairs.SplitCounts(judge="M_0")
+    for _ in range(3):
+        counts.add(row)
+    text = pairs._card(folder, [counts], "org/pairs").decode()
+    assert "| gsm8k | final answer | policy | 3 |" in text
+    assert "Written by: `writer`" in text
+    assert "/home/me" not in text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+"""The engine of an embedding model: vLLM's AsyncLLM with its runner for pooling, which batches texts as it batches prompts."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from vllm import PoolingParams, TokensPrompt
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.usage.usage_lib import UsageContext
+
+from stj.config import EngineConfig, ModelConfig
+from stj.engine.settings import engine_settings
+from stj.engine.vllm_private import AsyncLLM, EngineDeadError, EngineGenerateError, UsageCounter
+from stj.engine.weights import check_weights
+from stj.engine.wire import Embedded
+from stj.errors import EngineDied, RequestFailed
+from stj.generate import Usage
+from stj.models.fetch import held_model, plain_path
+from stj.models.pooling import pooling_of
+from stj.models.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_UNREAD = ("pooler.",)
+"""Weights of BERT's family for its pretraining task: many embedding models have none, and vLLM reads none."""
+
+
+class PoolingEngine:
+    """An embedding model on one or several devices."""
+
+    def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._llm = llm
+        self._counter = UsageCounter(llm)
+        self._tokenizer = tokenizer
+        self._lowers = bool((llm.model_config.encoder_config or {}).get("do_lower_case"))
+        self._most_tokens: int = llm.model_config.max_model_len
+        self._ids = itertools.count()
+
+    @classmethod
+    def start(cls, model: ModelConfig, config: EngineConfig, seed: int, *, fork_workers: bool = False) -> "PoolingEngine":
+        """Loads a model, with max_model_len cut to its context; must run in the event loop that later asks the engine.
+
+        `fork_workers` is as of VllmEngine. Raises ModelError if the model is missing, lacks some of its weights, or does not
+        say how its vectors are pooled.
+        """
+        path = plain_path(held_model(model))
+        pooling_of(path, model.path)
+        tokenizer = load_tokenizer(path, model.path)
+        if model.load_format == "auto":
+            check_weights(str(path), model.label, _UNREAD)
+        quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}
+        arguments = {**engine_settings(str(path), model, config, seed), **quiet, "runner": "pooling"}
+        context = AsyncEngineArgs(**{**arguments, "max_model_len": None}).create_model_config().max_model_len
+        arguments["max_model_len"] = min(model.max_model_len, context)
+        settings = AsyncEngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS)
+        if fork_workers:
+            os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # on a CPU vLLM has just set it to "spawn"
+        return cls(AsyncLLM.from_vllm_config(settings, disable_log_stats=True), tokenizer)
+
+    async def run_dummy_batch(self) -> None:
+        """As that of VllmEngine."""
+        await self._llm.collective_rpc("execute_dummy_batch")
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        """A vector for each text, in order; longer texts than the model reads are cut as its tokenizer cuts them.
+
+        Raises RequestFailed if vLLM refuses a text, and EngineDied if a worker process has ended.
+        """
+        prompts, cut = await asyncio.to_thread(self._prompts, texts)
+        vectors = await asyncio.gather(*map(self._vector, prompts))
+        return Embedded(vectors=np.stack(vectors), cut=cut)
+
+    def _prompts(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        """The token ids of each text, with those that the tokenizer puts around it, and how many texts were cut."""
+        texts = [text.lower() for text in texts] if self._lowers else list(texts)
+        prompts: list[list[int]] = self._tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+        long = [place for place, prompt in enumerate(prompts) if len(prompt) > self._most_tokens]
+        for place in long:
+            prompts[place] = self._tokenizer(texts[place], truncation=True, max_length=self._most_tokens)["input_ids"]
+        return prompts, len(long)
+
+    async def _vector(self, prompt: list[int]) -> Any:
+        """The vector of a prompt, as the model gives it: of any length. Zeros for a prompt without tokens."""
+        if not prompt:
+            return np.zeros(self._llm.model_config.embedding_size, np.float32)
+        parameters = PoolingParams(task="embed", use_activation=False)
+        request = self._llm.encode(TokensPrompt(prompt_token_ids=prompt), parameters, str(next(self._ids)))
+        try:
+            async for final in request:
+                output = final.outputs.data
+        except EngineDeadError:
+            raise EngineDied("a worker process of vLLM has ended") from None
+        except (EngineGenerateError, ValueError) as error:
+            raise RequestFailed(f"vLLM: {error}") from None
+        return output.float().cpu().numpy()
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of the engine since its start."""
+        return self._counter.usage
+
+    @property
+    def died(self) -> bool:
+        """Whether a worker process has ended."""
+        return bool(self._llm.errored)
+
+    def close(self) -> None:
+        """Ends the engine's processes."""
+        self._llm.shutdown()
