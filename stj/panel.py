@@ -39,11 +39,6 @@ class PanelMember:
     """Opinions on each pair, from 1 to 100. All are sampled, in the A/B order that the judge sees."""
 
     def __post_init__(self) -> None:
-        _check(
-            bool(_FOLDER.fullmatch(self.name)),
-            f"judge.panel: name='{self.name}': must hold letters, digits, '.', '_' and '-' alone, and begin with a letter or "
-            "digit; it can name a folder",
-        )
         words = packed(self.prompt, self.prompt_format, f"{self.key}.prompt")
         _check(
             self.prompt_format is None or words != self.prompt,
@@ -81,6 +76,11 @@ def check_panel(
     _check(twice is None, f"judge.panel: {twice} comes twice; give each member a name of its own")
     known = {_identity(PanelMember(name="judge"), first_judge, temperature): "the judge itself"}
     for member in panel:
+        _check(
+            bool(_FOLDER.fullmatch(member.name)),
+            f"judge.panel: name='{member.name}': must hold letters, digits, '.', '_' and '-' alone, and begin with a letter or "
+            "digit; it can name a folder",
+        )
         warm = temperature if member.temperature is None else member.temperature
         _check(
             warm > 0 or member.samples == 1,
