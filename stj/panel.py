@@ -17,7 +17,7 @@ FIGURE_8 = "figure8"
 OPINIONS = "opinions/"
 """With the name of a member behind it: the pass in which weights judge that no other pass loads."""
 _MOST = 100  # Opinions of a member on a pair: more say nothing new.
-_FOLDER = re.compile(r"\w[\w.-]*")
+_FOLDER = re.compile(r"\w[\w.-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +72,16 @@ def check_panel(
     _check(compares, "judge.panel: judge.task=absolute compares no pairs: set judge.task=pairwise or both, or leave it out")
     _check(judges, "judge.panel: examples.labelled_share=1 judges no pairs: leave it out, or choose a smaller share")
     names = [member.name for member in panel]
+    bad = next((name for name in names if not _FOLDER.fullmatch(name)), None)
+    _check(
+        bad is None,
+        f"judge.panel: name={bad!r}: can name a folder, so it must be at most 64 letters, digits, '.', '_' and '-', and begin "
+        "with a letter or digit",
+    )
     twice = next((name for name in names if names.count(name) > 1), None)
     _check(twice is None, f"judge.panel: {twice} comes twice; give each member a name of its own")
     known = {_identity(PanelMember(name="judge"), first_judge, temperature): "the judge itself"}
     for member in panel:
-        _check(
-            bool(_FOLDER.fullmatch(member.name)),
-            f"judge.panel: name='{member.name}': must hold letters, digits, '.', '_' and '-' alone, and begin with a letter or "
-            "digit; it can name a folder",
-        )
         warm = temperature if member.temperature is None else member.temperature
         _check(
             warm > 0 or member.samples == 1,
@@ -101,6 +102,21 @@ def other_weights(panel: Sequence[PanelMember]) -> dict[str, ModelConfig]:
         if member.model is not None and member.model not in names.values():
             names[member.name] = member.model
     return names
+
+
+def following(panel: Sequence[PanelMember]) -> tuple[PanelMember, ...]:
+    """The members that are the judge of each iteration, with another prompt or temperature."""
+    return tuple(member for member in panel if member.model is None)
+
+
+def first_weights(panel: Sequence[PanelMember], first_judge: ModelConfig) -> list[ModelConfig]:
+    """The weights with which members judge in iteration 1, each once."""
+    return list(dict.fromkeys(member.model or first_judge for member in panel))
+
+
+def members_with(panel: Sequence[PanelMember], weights: ModelConfig, first_judge: ModelConfig) -> tuple[PanelMember, ...]:
+    """The members that judge with these weights in iteration 1."""
+    return tuple(member for member in panel if (member.model or first_judge) == weights)
 
 
 def second_judge(panel: Sequence[PanelMember], first_judge: ModelConfig) -> bool:

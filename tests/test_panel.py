@@ -11,14 +11,17 @@ from stj.config_loader import from_plain
 from stj.errors import ConfigError
 from stj.evals.agreement import kappa
 from stj.loop.doctor import diagnose_here
+from stj.loop.label_flags import judges_draws, label_flags
 from stj.loop.opinions import independent_judges, panel_voices, row_draws
-from stj.loop.panel_figures import figures_of, panel_words
+from stj.loop.panel_figures import figures_of, panel_figures, panel_words
 from stj.loop.phases import Run
 from stj.panel import PanelMember
+from stj.passes.commit import RowCommitter
+from stj.passes.source import unfinished
 from stj.plan import plan
-from stj.rows import Opinion, Row
+from stj.rows import Opinion, Row, rows_to_table
 from stj.stages.judge import label_of_winner
-from stj.storage.artifacts import differences, plain
+from stj.storage.artifacts import Artifact, differences, plain
 from tests.loop.test_examples import judged, judgment, write
 from tests.loop.test_mixing import key_of
 from tests.loop.test_phases import ALONE, config, passes
@@ -138,8 +141,10 @@ def test_doctor_looks_at_the_models_and_prompts_of_members(tmp_path: Path) -> No
         ([panel(HOT, "{name: twin, temperature: 1.2, samples: 4}")], r"judge.panel\[twin\]: has .* of hot"),
         ([panel("{name: odd, prompt: arenna}")], r"judge.panel\[odd\].prompt=arenna: no such prompt .*did you mean 'arena'"),
         ([panel("{name: odd, prompt: arena, prompt_format: boxed}")], "prompt=arena has its own format"),
-        ([panel("{prompt: arena}")], "judge.panel: name='': must hold letters"),
-        ([panel("{name: a/b, prompt: arena}")], "judge.panel: name='a/b': must hold letters"),
+        ([panel("{prompt: arena}")], "judge.panel: name='': can name a folder"),
+        ([panel("{name: a/b, prompt: arena}")], "judge.panel: name='a/b': can name a folder"),
+        ([panel('{name: "a\\nb", prompt: arena}')], r"judge.panel: name='a\\nb': can name a folder"),
+        ([panel(f"{{name: {'a' * 65}, prompt: arena}}")], "must be at most 64 letters"),
         ([panel("{name: hot, temperature: 2.5}")], "temperature=2.5: must be 0"),
         ([panel("{name: hot, temperature: .nan}")], "must be a number"),
         ([panel("{name: greedy, temperature: 0, samples: 2}")], "samples=2: at temperature=0 all are the same"),
@@ -192,6 +197,24 @@ def test_temperatures_are_one_judge_and_prompts_are_two(tmp_path: Path) -> None:
     assert names == ["", "hot", "arena", "second"]
 
 
+def test_a_member_that_does_not_follow_its_prompt_is_no_judge_and_is_named(tmp_path: Path) -> None:
+    words = ("iterations=1", "judge.sampling=all", "curate.label_noise=1", panel(HOT, ARENA))
+    run = Run(config(tmp_path, *words))
+    [pairs] = run.iterations[0].annotation
+    write(pairs, [said(number, "+-", hot="+-"[number % 2], arena="?") for number in range(8)])
+    assert len(judges_draws(pairs.artifact, [], run.config)) == 1
+    assert label_flags(pairs.artifact, [], run.config) is None
+    figures = panel_figures(pairs.artifact, [], run.config.judge)
+    assert figures is not None
+    assert [(member.name, member.pairs, member.accuracy) for member in figures.members[1:]] == [
+        ("hot", 8, 0.5),
+        ("arena", 0, None),
+    ]
+    assert figures.silent == ["", "arena"]  # as many of the judge's samples are right as wrong
+    assert (figures.all_right, figures.split, figures.all_wrong) == (4, 0, 4)
+    assert "WARNING: no verdict of the judge, arena counts" in panel_words(figures)
+
+
 def test_figures_of_a_panel_by_hand() -> None:
     nan = float("nan")
     right = {"": np.array([1.0, 1, 0, 0, nan]), "x": np.array([1.0, 0, 0, 0, 1])}
@@ -205,3 +228,17 @@ def test_figures_of_a_panel_by_hand() -> None:
         "the judge and the panel all have a verdict on 4 pairs: all find the label of 1, 1 are split, "
         "all contradict the label of 2"
     )
+
+
+def test_a_pass_of_opinions_that_was_killed_asks_only_for_the_rest(tmp_path: Path) -> None:
+    run = Run(config(tmp_path, "iterations=1", panel(SECOND)))
+    [pairs, other] = run.iterations[0].annotation
+    write(pairs, [said(number, "+-") for number in range(4)])
+    other.artifact.begin()
+    writer = RowCommitter(other.artifact, run.config.engine, None)
+    writer.add(rows_to_table([said(number, "", second="+") for number in (1, 3)]))
+    writer.commit()
+    again = RowCommitter(Artifact(other.artifact.folder, other.artifact.key), run.config.engine, None)
+    left = list(unfinished(other.read_training, again.finished))
+    assert [row.id for row in left] == ["row-000", "row-002"]
+    assert all(row.pair and not row.judgments and not row.opinions for row in left)  # nothing of the judge's comes along

@@ -9,7 +9,7 @@ import numpy as np
 from stj.config import Config
 from stj.evals.label_noise import FEWEST_JUDGES, estimate_noise, planted_auroc
 from stj.loop.opinions import draws_of, independent_judges
-from stj.loop.pair_draws import digest_of_id
+from stj.loop.pair_draws import PairDraws, digest_of_id
 from stj.rows import Row
 from stj.storage.artifacts import Artifact
 
@@ -40,19 +40,19 @@ class LabelNoise:
 
 
 class LabelFlags:
-    """The probability that the label of each training pair is wrong, by all judges that have judged it; 16 bytes for each."""
+    """The probability that the label of each training pair is wrong, by all judges that have judged it; 16 bytes for each.
+
+    `draws` has the verdicts of each judge, those of the current one last; `judged` is its pass.
+    """
 
     def __init__(
         self,
         judged: Artifact,
-        earlier: Sequence[Artifact],
+        draws: Sequence[PairDraws],
         threshold: float,
-        config: Config,
-        opinions: Sequence[Artifact] = (),
+        seed: int,
     ) -> None:
         self.threshold = threshold
-        passes = _each_once(judged, earlier, opinions)
-        draws = [each for artifact in passes for each in draws_of(artifact, independent_judges(artifact, config.judge))]
         current = draws[-1]
         agreeing = np.stack([each.shares(current.digests) for each in draws], axis=1)
         estimate = estimate_noise(agreeing)
@@ -63,7 +63,7 @@ class LabelFlags:
             pairs=len(self._wrong),
             wrong=float(self._wrong.mean()) if len(self._wrong) else 0.0,
             accuracy=estimate.accuracy,
-            planted_auroc=planted_auroc(agreeing, config.seed),
+            planted_auroc=planted_auroc(agreeing, seed),
             flagged=int((self._wrong >= at).sum()),
             threshold=at,
             most=tuple(self._most(judged, at)),
@@ -89,15 +89,25 @@ class LabelFlags:
 def label_flags(
     judged: Artifact | None, earlier: Sequence[Artifact], config: Config, opinions: Sequence[Artifact] = ()
 ) -> LabelFlags | None:
-    """The flags; None if `curate.label_noise` does not ask for them, or too few judges have judged the pairs.
+    """The flags; None if `curate.label_noise` does not ask for them, or too few judges have a verdict on any pair.
 
     In `opinions`, members of the panel judged the pairs with weights of their own.
     """
     threshold = config.curate.label_noise
     if threshold is None or judged is None:
         return None
-    judges = sum(len(independent_judges(artifact, config.judge)) for artifact in _each_once(judged, earlier, opinions))
-    return LabelFlags(judged, earlier, threshold, config, opinions) if judges >= FEWEST_JUDGES else None
+    draws = judges_draws(judged, earlier, config, opinions)
+    return LabelFlags(judged, draws, threshold, config.seed) if len(draws) >= FEWEST_JUDGES else None
+
+
+def judges_draws(
+    judged: Artifact, earlier: Sequence[Artifact], config: Config, opinions: Sequence[Artifact] = ()
+) -> list[PairDraws]:
+    """The verdicts of each judge whose errors are its own, without those who have none at all; the current judge is last."""
+    passes = _each_once(judged, earlier, opinions)
+    judges = ((artifact, independent_judges(artifact, config.judge)) for artifact in passes)
+    *others, current = (draws for artifact, voices in judges for draws in draws_of(artifact, voices))
+    return [*(draws for draws in others if len(draws.digests)), current]
 
 
 def noise_words(noise: LabelNoise) -> str:

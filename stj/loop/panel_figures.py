@@ -56,11 +56,16 @@ class PanelFigures:
     members: tuple[MemberFigures, ...]
     twos: tuple[TwoFigures, ...]
     all_right: int
-    """Pairs on which all have the label as their verdict."""
+    """Pairs on which all have the label as their verdict; a member without any verdict does not count."""
     split: int
     """Pairs on which all have a verdict, and not the same."""
     all_wrong: int
     """Pairs on which all have the verdict against the label."""
+
+    @property
+    def silent(self) -> list[str]:
+        """The names of those without any verdict."""
+        return [member.name for member in self.members if not member.pairs]
 
 
 def panel_figures(judged: Artifact, opinions: Sequence[Artifact], judge: JudgeConfig) -> PanelFigures | None:
@@ -75,7 +80,8 @@ def panel_figures(judged: Artifact, opinions: Sequence[Artifact], judge: JudgeCo
 
 def figures_of(right: Mapping[str, NDArray[np.float64]], shown_as_a: NDArray[np.bool_]) -> PanelFigures:
     """The figures from who is right about each pair: 1 if right, 0 if wrong, NaN without a verdict; in one order of pairs."""
-    everyone = np.stack(list(right.values()), axis=1)
+    speaking = [verdicts for verdicts in right.values() if np.isfinite(verdicts).any()]
+    everyone = np.stack(speaking, axis=1) if speaking else np.empty((0, 1))
     known = everyone[np.isfinite(everyone).all(axis=1)]
     all_right, all_wrong = int((known == 1).all(axis=1).sum()), int((known == 0).all(axis=1).sum())
     return PanelFigures(
@@ -123,7 +129,9 @@ def _two(first: str, second: str, right: Mapping[str, NDArray[np.float64]], show
 def panel_words(figures: PanelFigures) -> str:
     """On how many pairs all agree, for a reader."""
     judged = figures.all_right + figures.split + figures.all_wrong
+    names = ", ".join(name or "the judge" for name in figures.silent)
+    silent = f"; WARNING: no verdict of {names} counts: none is readable, or as many are right as wrong" if names else ""
     return (
         f"the judge and the panel all have a verdict on {judged:,} pairs: all find the label of {figures.all_right:,}, "
-        f"{figures.split:,} are split, all contradict the label of {figures.all_wrong:,}"
+        f"{figures.split:,} are split, all contradict the label of {figures.all_wrong:,}{silent}"
     )

@@ -39,7 +39,7 @@ from stj.loop.questions import answered_by
 from stj.models.locate import model_identity, model_in
 from stj.models.removed import removal_note
 from stj.pair_sources import ANSWERS, policies
-from stj.panel import OPINIONS, PanelMember, other_weights
+from stj.panel import OPINIONS, PanelMember, first_weights, following, members_with, other_weights
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
 from stj.train_config import Objective
@@ -232,7 +232,7 @@ class Run:
             roles = []
         if self.config.heldout.measures:
             roles.append(("heldout", models.seed))
-        roles += [("opinions", model) for model in self._panel_weights()]
+        roles += [("opinions", model) for model in first_weights(self.config.judge.panel, models.first_judge)]
         parts_of: list[tuple[ModelConfig, list[PassPart]]] = []
         for part, model in roles:
             sharing = next((parts for other, parts in parts_of if other == model and self._is_shared(parts)), None)
@@ -243,7 +243,7 @@ class Run:
         last_of_seed = next((parts for model, parts in reversed(parts_of) if model == models.seed), None)
         passes: list[PassPhase] = []
         for model, parts in parts_of:
-            members = self._members_of(model) if "opinions" in parts else ()
+            members = members_with(self.config.judge.panel, model, models.first_judge) if "opinions" in parts else ()
             names: dict[PassPart, str] = {"pairs": "pairs", "judge": "iteration_1/judged", "heldout": "heldout_0"}
             name = next((names[part] for part in names if part in parts), f"{OPINIONS}{members[0].name if members else ''}")
             made = passes[0] if passes else None
@@ -251,24 +251,13 @@ class Run:
             passes.append(self._pass(name, 1, Weights.of(model), tuple(parts), made, benchmarks=measured, members=members))
         return tuple(passes)
 
-    def _panel_weights(self) -> list[ModelConfig]:
-        """The weights with which members of the panel judge in iteration 1, each once."""
-        panel = self.config.judge.panel
-        following = [self.config.models.first_judge] if any(member.model is None for member in panel) else []
-        return list(dict.fromkeys([*following, *other_weights(panel).values()]))
-
-    def _members_of(self, model: ModelConfig) -> tuple[PanelMember, ...]:
-        """The members of the panel that judge with these weights in iteration 1."""
-        first_judge = self.config.models.first_judge
-        return tuple(member for member in self.config.judge.panel if (member.model or first_judge) == model)
-
     def _is_shared(self, parts: Sequence[PassPart]) -> bool:
         """Whether a pass with these parts takes more of them, if the same model has them."""
         return self.config.models.share_first_pass or "pairs" not in parts
 
     def _judging(self, number: int, judge: Weights, benchmarks: tuple[BenchmarkPhase, ...]) -> PassPhase:
         """The pass of M_{i-1}: it judges the training pairs for iteration i, and what measures it for its own report."""
-        members = tuple(member for member in self.config.judge.panel if member.model is None)
+        members = following(self.config.judge.panel)
         parts: list[PassPart] = ["opinions", "judge"] if members else ["judge"]
         if self.config.heldout.measures:
             parts.append("heldout")

@@ -11,7 +11,7 @@ from stj.cluster_config import HardwareConfig
 from stj.config import Config, JudgeConfig, ModelConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.pair_sources import ANSWERS, PairSource, policies
-from stj.panel import OPINIONS, PanelMember, other_weights
+from stj.panel import OPINIONS, PanelMember, following, other_weights
 from stj.plan.assumptions import Assumptions
 from stj.plan.memory import GB, kv_room
 from stj.plan.network import MicroStep, micro_step, reading_step, update
@@ -123,12 +123,11 @@ def _opinions(
 ) -> Iterator[PhasePlan]:
     """The opinions of the panel: with the weights of each judge, and once with weights that members name."""
     panel = config.judge.panel
-    following = [member for member in panel if member.model is None]
-    asked = [("opinions 1", once, config.models.first_judge, following)]
+    asked = [("opinions 1", once, config.models.first_judge, following(panel))]
     if any(later_only):
-        asked.append(("opinions 2+", later_only, config.models.seed, following))
+        asked.append(("opinions 2+", later_only, config.models.seed, following(panel)))
     for title, model in other_weights(panel).items():
-        asked.append((f"{OPINIONS}{title}", once, model, [member for member in panel if member.model == model]))
+        asked.append((f"{OPINIONS}{title}", once, model, tuple(member for member in panel if member.model == model)))
     for name, times, model, members in asked:
         if members:
             yield _sampling(name, times, _panel_tokens(pairs, members, a), model, config, a)
