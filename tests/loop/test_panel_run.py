@@ -25,7 +25,7 @@ from stj.passes.spec import Pass
 from stj.rows import Example, Row, Turn, example_from_dict, row_from_dict
 from stj.storage.artifacts import read_artifact
 from stj.storage.folder import Folder
-from stj.verdict import other
+from stj.verdict import Label, other
 from tests import ray_here
 from tests.kill_driver import MINI, train
 
@@ -47,11 +47,15 @@ def answer(who: str, messages: Sequence[Turn], sampling: Sampling) -> str:
     """What the weights say: by the question, the prompt and the temperature."""
     text = "\n".join(turn.content for turn in messages)
     number = int(re.search(r"Question (\d+):", text)[1])  # type: ignore[index]
-    winner = "A" if text.index("yes, of course") < text.index("never, by no means") else "B"
+    winner: Label = "A" if text.index("yes, of course") < text.index("never, by no means") else "B"
     if "[RESULT]" in text:
         return f"Opinion of feedback. [RESULT] {winner if says(number, 'feedback') else other(winner)}"
     who = "hot" if who == "judge" and sampling.temperature == 1.5 else who
     return f"Opinion of {who}. [[{winner if says(number, who) else other(winner)}]]"
+
+
+def ignore(line: object) -> None:
+    """Takes what a run says."""
 
 
 async def make_engine(model: ModelConfig, config: EngineConfig, seed: int) -> Engine:
@@ -78,7 +82,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ray_here.install(patch)
         patch.setattr(spec, "Pass", partial(Pass, make_engine=make_engine))
         patch.setattr(TrainingPhase, "run", train)
-        run_all(config_of(folder, PANEL, "select.disagreement={draws: panel, low: 0.5, high: 0.8}"), [].append)
+        run_all(config_of(folder, PANEL, "select.disagreement={draws: panel, low: 0.5, high: 0.8}"), ignore)
     return folder
 
 
