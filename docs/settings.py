@@ -169,10 +169,17 @@ class Reference:
         yield f"{doc} {inspect.cleandoc(cls.__doc__ or '')}\n".lstrip()
         docs = field_docs(cls)
         optional = {field.name: optional_group(docs[field.name][0], cls) for field in fields(cls)}
-        inner = [field for field in fields(cls) if is_dataclass(getattr(default, field.name))]
+        lists = {field.name: list_group(docs[field.name][0], cls) for field in fields(cls)}
+        inner = [field for field in fields(cls) if is_dataclass(getattr(default, field.name)) or lists[field.name]]
         yield from self._fields(cls, f"{key}.", [field for field in fields(cls) if field not in inner], default)
         for field in fields(cls):
             name = f"{key}.{field.name}"
+            if member := lists[field.name]:
+                yield f"#### {name}\n"
+                anchor = self._anchor + name.replace(".", "-")
+                yield f'<a id="{anchor}"></a>{docs[field.name][1]} Each member of the list has these settings.\n'
+                yield from self._group(f"{name}[]", member(), "")
+                continue
             group = optional[field.name]
             value = group() if group else getattr(default, field.name)
             if not is_dataclass(value):

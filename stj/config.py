@@ -26,6 +26,7 @@ from stj.model_settings import ModelConfig as ModelConfig
 from stj.pair_fields import PairFields, Ties
 from stj.pair_mixing import HumanShareRule, Mixing, mixed_sources
 from stj.pair_sources import PairSource, policies
+from stj.panel import PanelMember, other_weights, second_judge
 from stj.prompts.given import is_given, packed
 from stj.prompts.grading import GRADE, GRADES, GradePrompt, grade_prompt_of
 from stj.rescue import RescueConfig
@@ -334,6 +335,9 @@ class JudgeConfig:
     sampling adds."""
     rescue: RescueConfig | None = None
     """What is done about pairs without a right judgment; `null` drops them."""
+    panel: list[PanelMember] = field(default_factory=list, hash=False)
+    """Further judges of the same training pairs, by other weights, prompts or temperatures. Their opinions choose pairs
+    (`select.disagreement.draws=panel`), doubt labels (`curate.label_noise`) and stand in the report. They are never learned."""
     parser: Parser = "distinct"
     """How verdicts are read, also on held-out pairs and in `stj eval`. `distinct` reads the one distinct tag anywhere in the
     judgment. `strict` reads it only at the end. `paper` is RewardBench's rule: A if [[A]] occurs anywhere, else B."""
@@ -708,11 +712,17 @@ class Config:
         return source.asks and self.policy_of(source) is None
 
     @property
+    def has_second_judge(self) -> bool:
+        """Whether the panel has a judge whose errors are its own, so that wrong labels can be doubted in iteration 1."""
+        return second_judge(self.judge.panel, self.models.first_judge)
+
+    @property
     def named_models(self) -> dict[str, ModelConfig]:
-        """The models whose engines the run starts, by the settings that name them; in the order in which they run first."""
+        """The models whose engines the run starts, by the settings that name them: embedding, policies, panel, then roles."""
         embedding = {} if self.curate.pooled_model is None else {EMBEDDING_MODEL: self.curate.pooled_model}
         answering = {f"preferences[{title}].model": model for title, model in self.policies.items()}
-        return {**embedding, **answering, **{f"models.{role}": getattr(self.models, role) for role in ROLES}}
+        panel = {f"judge.panel[{name}].model": model for name, model in other_weights(self.judge.panel).items()}
+        return {**embedding, **answering, **panel, **{f"models.{role}": getattr(self.models, role) for role in ROLES}}
 
     @property
     def selected_on(self) -> HeldoutConfig:

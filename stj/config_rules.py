@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stj.errors import ConfigError
 from stj.pair_mixing import check_mixing, mixed_sources
 from stj.pair_sources import PairSource, check_sources
+from stj.panel import check_panel
 from stj.setting_checks import check
 
 if TYPE_CHECKING:
@@ -83,6 +84,13 @@ def check_curation(config: "Config") -> None:
     )
     judge = config.judge
     compares = judge.compares and not config.examples.labelled_alone
+    check_panel(
+        judge.panel,
+        config.models.first_judge,
+        judge.decoding.temperature,
+        compares=judge.compares,
+        judges=not config.examples.labelled_alone,
+    )
     if config.select.disagreement:
         config.select.disagreement.check(
             sampling=judge.sampling,
@@ -90,12 +98,13 @@ def check_curation(config: "Config") -> None:
             keep=judge.keep,
             compares=compares,
             iterations=config.iterations,
+            panel=bool(judge.panel),
         )
     check(
         judge.rescue is None or not config.examples.labelled_alone,
         "judge.rescue: examples.labelled_share=1 judges no pairs: leave it out, or choose a smaller share",
     )
-    config.curate.check_noise(compares=compares, iterations=config.iterations)
+    config.curate.check_noise(compares=compares, judges=config.iterations + config.has_second_judge)
     config.curate.check_balance(config.train.objective, config.judge.task, bool(config.examples.labelled))
 
 

@@ -145,13 +145,14 @@ class CurateConfig:
         """Whether instructions are embedded."""
         return self.clustering is not None or self.near_duplicates is not None or self.sample is not None
 
-    def check_noise(self, *, compares: bool, iterations: int) -> None:
+    def check_noise(self, *, compares: bool, judges: int) -> None:
         """Raises ConfigError if no two judges judge the same pairs."""
         where = f"curate.label_noise={self.label_noise}"
         _check(self.label_noise is None or compares, f"{where}: no pairs are compared; set judge.task=pairwise, or both")
         _check(
-            self.label_noise is None or iterations > 1,
-            f"{where}: with one judge, its errors and wrong labels look the same: set iterations=2 or more",
+            self.label_noise is None or judges > 1,
+            f"{where}: with one judge, its errors and wrong labels look the same: set iterations=2 or more, or "
+            "add a member with other weights or another prompt to judge.panel",
         )
 
     def check_balance(self, objective: str, task: str, labelled: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from stj.errors import ConfigError
 
-Draws = Literal["all", "last"]
+Draws = Literal["all", "last", "panel"]
 Order = Literal["random", "easy_first"]
 
 
@@ -20,7 +20,8 @@ class DisagreementConfig:
     draws: Draws = "all"
     """Where the share comes from. `all` is this iteration's samples, and needs `judge.sampling=all`. `last` is the samples of
     the iteration before, whatever ended them: 1 of 3 if the third was the first right one. Iteration 1 has none, and keeps
-    all."""
+    all. `panel` is the opinions of the judge and of each member of `judge.panel`, each with the same weight: one third if one
+    of three finds the label."""
     low: float = 0.0
     """Leave out pairs with a smaller share of right samples, from 0 to 1: they are too hard, or wrongly labelled."""
     high: float = 1.0
@@ -38,7 +39,7 @@ class DisagreementConfig:
         _check(finite and 0 <= self.low <= self.high <= 1, f"{bounds}: shares must be 0 to 1, and low at most high")
         _check(self.high > 0, f"{bounds}: a pair without a right sample has nothing to learn; raise high")
 
-    def check(self, *, sampling: str, samples: int, keep: str, compares: bool, iterations: int) -> None:
+    def check(self, *, sampling: str, samples: int, keep: str, compares: bool, iterations: int, panel: bool) -> None:
         """Raises ConfigError if the other settings of a run give no shares, or if nothing is done with them."""
         _check(
             self.low > 0 or self.high < 1 or self.weighted or self.order != "random",
@@ -47,13 +48,16 @@ class DisagreementConfig:
         where = f"select.disagreement.draws={self.draws}"
         _check(compares, "select.disagreement: judge.task=absolute compares no pairs: set judge.task=pairwise or both")
         _check(keep == "correct", f"select.disagreement: judge.keep={keep} learns wrong judgments too: set judge.keep=correct")
+        if self.draws == "panel":
+            _check(panel, f"{where}: judge.panel has no members: name some there, or set draws=all")
+            return
         _check(samples > 1, f"{where}: judge.samples={samples} gives shares of 0 and 1 alone: set judge.samples=2 or more")
         _check(
-            self.draws == "last" or sampling == "all",
+            self.draws != "all" or sampling == "all",
             f"{where}: judge.sampling={sampling} stops before all samples: set judge.sampling=all, or draws=last",
         )
         _check(
-            self.draws == "all" or iterations > 1,
+            self.draws != "last" or iterations > 1,
             f"{where}: iterations={iterations} has no iteration before it: set iterations=2 or more, or draws=all",
         )
 

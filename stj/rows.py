@@ -172,6 +172,15 @@ class Judgment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Opinion:
+    """What a member of the panel says about a training pair (`judge.panel`). It is never learned."""
+
+    member: str
+    """Name of the member."""
+    judgment: Judgment
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rationale:
     """Reasons for the known label, by a judge that was told the label of a pair that it never got right (stages/rescue.py)."""
 
@@ -251,6 +260,8 @@ class Row:
     """Index into `judgments`: this judgment trains the next judge."""
     rationales: tuple[Rationale, ...] = ()
     """Tries to rescue a pair without a right judgment (`judge.rescue`); only the last may be learned."""
+    opinions: tuple[Opinion, ...] = ()
+    """What the members of the panel say that share the weights of the pass."""
     aborted: Int16 = 0
     """Samples that were started and then discarded, because lower indices were enough."""
     surplus_tokens: int = 0

@@ -116,6 +116,7 @@ ROW_ON_DISK = pa.schema(
             "rationales",
             pa.list_(pa.struct([("judgment", JUDGMENT), ("checks", pa.list_(JUDGMENT)), ("rejected", pa.string())])),
         ),
+        ("opinions", pa.list_(pa.struct([("member", pa.string()), ("judgment", JUDGMENT)]))),
         ("aborted", pa.int16()),
         ("surplus_tokens", pa.int64()),
         ("dropped", pa.string()),

@@ -9,6 +9,7 @@ from stj.loop.inputs import refuse_selecting_on_benchmark
 from stj.loop.named_pairs import absolute_place, absolute_places
 from stj.models.locate import with_absolute_path
 from stj.pair_sources import PairSource
+from stj.panel import PanelMember
 from stj.storage.folder import absolute_path
 
 
@@ -21,6 +22,7 @@ def with_absolute_paths(config: Config) -> Config:
         first_judge=with_absolute_path(config.models.first_judge),
         seed=with_absolute_path(config.models.seed),
     )
+    judge = replace(config.judge, panel=[_member_with_absolute_path(member) for member in config.judge.panel])
     heldout = config.heldout
     if heldout.path is not None:
         heldout = replace(heldout, path=absolute_place("heldout.path", heldout.path))
@@ -47,6 +49,7 @@ def with_absolute_paths(config: Config) -> Config:
         source=source,
         curate=curate,
         preferences=preferences,
+        judge=judge,
         heldout=heldout,
         benchmarks=benchmarks,
         examples=examples,
@@ -57,3 +60,7 @@ def with_absolute_paths(config: Config) -> Config:
 def _source_with_absolute_paths(source: PairSource) -> PairSource:
     path = None if source.path is None else absolute_path(source.path)
     return replace(source, path=path, model=None if source.model is None else with_absolute_path(source.model))
+
+
+def _member_with_absolute_path(member: PanelMember) -> PanelMember:
+    return member if member.model is None else replace(member, model=with_absolute_path(member.model))

@@ -1,7 +1,9 @@
 """How often the judge is right about a pair, and which pairs are near the boundary (`select.disagreement`)."""
 
+from typing import Protocol
+
 from stj.disagreement import DisagreementConfig
-from stj.loop.pair_draws import PairDraws, RightOf
+from stj.loop.pair_draws import RightOf
 from stj.randomness import uniform
 from stj.rows import Row
 
@@ -9,13 +11,20 @@ TOO_HARD, TOO_EASY, OFF_BOUNDARY = "too_hard", "too_easy", "off_boundary"
 """Why a pair that could be learned is left out: by `low`, by `high`, or by lot."""
 
 
-class Boundary:
-    """Which pairs are near the boundary; `earlier` has their samples if they are not this iteration's."""
+class Draws(Protocol):
+    """The samples of pairs."""
 
-    def __init__(self, config: DisagreementConfig, seed: int, earlier: PairDraws | None) -> None:
+    def of(self, row_id: str, /) -> RightOf | None:
+        """Those of a pair; None without any."""
+
+
+class Boundary:
+    """Which pairs are near the boundary; `draws` has their samples unless they are the judge's of this iteration."""
+
+    def __init__(self, config: DisagreementConfig, seed: int, draws: Draws | None) -> None:
         self._config = config
         self._seed = seed
-        self._earlier = earlier
+        self._draws = draws
 
     def rejects(self, row: Row) -> str | None:
         """Why a pair is left out; None if it stays. One without samples stays."""
@@ -37,7 +46,7 @@ class Boundary:
         """The samples by which a pair is chosen."""
         if self._config.draws == "all":
             return RightOf.of(row)
-        return self._earlier.of(row.id) if self._earlier else None
+        return self._draws.of(row.id) if self._draws else None
 
     def _lost(self, row: Row, drawn: RightOf) -> bool:
         """Whether the lot leaves a pair out."""

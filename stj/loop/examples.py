@@ -69,6 +69,8 @@ class ExampleSelection:
     """The pass that made the pairs."""
     earlier: Sequence[Artifact]
     """The passes that judged the pairs in the iterations before."""
+    opinions: Sequence[Artifact] = ()
+    """The passes in which members of the panel judged the pairs with weights of their own."""
     objective: Objective
     config: Config
     _repeats: dict[str, str] = field(default_factory=dict, init=False)
@@ -245,7 +247,7 @@ class ExampleSelection:
 
     @cached_property
     def _lessons(self) -> Lessons:
-        return Lessons(self.config, self.objective, self.judged, self.earlier)
+        return Lessons(self.config, self.objective, self.judged, self.earlier, self.opinions)
 
     def _judgments(self, kept: _Kept) -> Iterator[Example]:
         def learned() -> Iterator[tuple[str, Lesson]]:

@@ -51,8 +51,11 @@ from stj.stages.select import reject_unasked, without_results
 from stj.storage.artifacts import Artifact
 from stj.train_config import TrainConfig
 
-PassPart = Literal["answers", "pairs", "judge", "judge_again", "heldout"]
-"""What a pass does. A policy answers questions. A model that was warmed up judges the training pairs again."""
+PassPart = Literal["answers", "pairs", "opinions", "judge", "judge_again", "heldout"]
+"""What a pass does. A policy answers questions. Members of the panel give opinions on the training pairs. A model that was
+warmed up judges them again."""
+_OF_PAIRS: set[PassPart] = {"opinions", "judge", "judge_again"}
+"""The parts that read the training pairs."""
 
 Answered = Mapping[str, Artifact]
 """The passes in which policies answered questions, by the name of the source in `preferences`."""
@@ -81,7 +84,7 @@ def read_training(
     if "pairs" in parts:
         rows = _to_pairs(config, answered) if curated is None else as_curated(_rows_of_sources(config, answered), curated)
         yield from resumable(unchanged(rows, partial(sources_key, config), identity, _named(config)))
-    elif pairs is not None and ("judge" in parts or "judge_again" in parts):
+    elif pairs is not None and not _OF_PAIRS.isdisjoint(parts):
         for row in training_pairs(map(row_from_dict, pairs.records())):
             yield replace(without_results(row), pair=row.pair, prompt_tokens=0, output_tokens=0)
 
@@ -148,7 +151,7 @@ def count_inputs(config: Config, parts: Collection[PassPart], pairs: Artifact | 
         counts += [preferences_size(source) for source in config.preferences if source.given]
         if config.makes_synthetic:
             counts.append(source_size(config.source))
-    elif pairs is not None and ("judge" in parts or "judge_again" in parts):
+    elif pairs is not None and not _OF_PAIRS.isdisjoint(parts):
         counts.append(pairs.manifest().get("pairs"))
     if "heldout" in parts:
         counts += [count_heldout(config.heldout) if config.heldout.path else 0, heldout_grades_size(config)]

@@ -22,7 +22,9 @@ from stj.loop.tasks import PROMPTS as EXAMPLE_PROMPTS
 from stj.models.locate import chat_settings, loading_settings
 from stj.models.pooling import pooling_identity
 from stj.pair_fields import key_without_defaults
+from stj.panel import PanelMember
 from stj.prompts import CATEGORIZE, WRITE_RUBRIC, prompt_hash
+from stj.prompts.given import variant_of
 from stj.prompts.variants import FIGURE_8
 from stj.sources.heldout import heldout_identity
 from stj.sources.heldout_grades import heldout_grades_identity
@@ -30,6 +32,7 @@ from stj.sources.labelled import labelled_identities
 from stj.sources.overlap import places_identity
 from stj.stages import judge as judging
 from stj.stages import pairs as pairing
+from stj.stages.opinions import decoding_of
 from stj.stages.rescue import RESCUE_PROMPTS
 from stj.storage.artifacts import Key, fingerprint, plain
 from stj.train_config import Objective, TrainConfig
@@ -60,11 +63,13 @@ def pass_key(
     pairs: str | None,
     curated: str | None = None,
     answered: Mapping[str, str] | None = None,
+    members: Sequence[PanelMember] = (),
 ) -> Key:
     """The key of a pass; `pairs` is the fingerprint of the pass that made the pairs, None if this pass makes them.
 
     `curated` says what was decided about its instructions (`decisions_identity`), None without curation. `answered` are the
     fingerprints of the passes in which policies answered questions, by the name of the source.
+    `members` of the panel give opinions in it.
     """
     key: Key = {"step": "pass", "model": {"weights": weights, **loading_settings(model), **config.engine.drawn_by(config.seed)}}
     if "answers" in parts:
@@ -91,13 +96,15 @@ def pass_key(
                 "checking": plain(config.judge.decoding.greedy()),
             }
             prompts.append(WRITE_RUBRIC)
-    elif judges:
+    elif judges or members:
         key["pairs"] = pairs
     if judges:
         judge = config.judge.again if "judge_again" in parts else config.judge
         key |= {"judge": _judging_settings(judge), "seed": config.seed}  # the seed orders A and B
         if judge.grades:
             key["grading"] = config.grading.key
+    if members:
+        key |= {"panel": panel_key(config, members), "seed": config.seed}
     if "heldout" in parts:
         key["heldout"] = _heldout_settings(config)
     if judges or "heldout" in parts:
@@ -159,11 +166,25 @@ def _heldout_settings(config: Config) -> Key:
 def _judging_settings(judge: JudgeConfig) -> Key:
     """The settings of judging pairs. Without grades or rescue they are as before there were any."""
     settings: Key = plain(judge)
+    del settings["panel"]  # Who of it judges in a pass is in the key of that pass.
     if not judge.grades:
         del settings["task"]
     if judge.rescue is None:
         del settings["rescue"]
     return settings
+
+
+def panel_key(config: Config, members: Sequence[PanelMember]) -> Key:
+    """What the opinions of members depend on beside their weights, by the name of the member."""
+    return {
+        member.name: {
+            "prompt": dict(variant_of(member.prompt).hashes),
+            "decoding": plain(decoding_of(member, config.judge)),
+            "samples": member.samples,
+            "parser": config.judge.parser,
+        }
+        for member in members
+    }
 
 
 def _pairs_settings(config: Config) -> Key:
@@ -188,10 +209,13 @@ def benchmark_key(config: Config, ref: BenchmarkRef, model: ModelConfig, weights
     }
 
 
-def examples_key(config: Config, judged: str | None, objective: Objective, *, first: bool) -> Key:
+def examples_key(
+    config: Config, judged: str | None, objective: Objective, *, first: bool, opinions: Mapping[str, str] | None = None
+) -> Key:
     """The key of selecting examples from the pass with the fingerprint `judged`; None if all examples are labelled.
 
     `first` says whether no judge has judged the pairs before: rules that need an earlier one do nothing then.
+    `opinions` are the fingerprints of the passes in which members of the panel judge with weights of their own, by name.
     """
     key: Key = {"step": "examples", "judged": judged, "objective": objective, "seed": config.seed}
     prompts: tuple[str, ...] = judging.JUDGE_PROMPTS
@@ -216,8 +240,11 @@ def examples_key(config: Config, judged: str | None, objective: Objective, *, fi
     disagreement = config.select.disagreement
     if disagreement and not (first and disagreement.draws == "last"):
         key["disagreement"] = plain(disagreement)
-    if config.curate.label_noise is not None and not first:
+    doubts = config.curate.label_noise is not None and not (first and not config.has_second_judge)
+    if doubts:
         key["label_noise"] = config.curate.label_noise
+    if opinions and (doubts or (disagreement and disagreement.draws == "panel")):
+        key["opinions"] = dict(opinions)
     if config.curate.balance:
         key["balance"] = list(config.curate.balance)
     if config.judge.task == "both":

@@ -23,6 +23,7 @@ from stj.loop.questions import answered_by, count_questions, no_pair_words, read
 from stj.models.shapes import shape_of
 from stj.models.zero import CHECKPOINT_BYTES
 from stj.pair_sources import PairSource
+from stj.panel import PanelMember
 from stj.plan.disk import WEIGHT_BYTES
 from stj.plan.training import exported_parameters, trained_parameters
 from stj.rows import HELDOUT, HELDOUT_GRADES, TRAINING, Row, row_from_dict
@@ -33,6 +34,7 @@ from stj.stages.grade import grade_heldout
 from stj.stages.grade_pair import grade_pair, judge_and_grade
 from stj.stages.judge import judge, judge_heldout
 from stj.stages.keep_categories import keep_categories
+from stj.stages.opinions import give_opinions
 from stj.stages.pairs import attack_pair, make_pair
 from stj.stages.rescue import judge_or_rescue
 from stj.stages.runner import Stage
@@ -66,6 +68,8 @@ class PassPhase(Phase):
     """The passes in which policies answered questions, whose pairs this one takes among those that it makes."""
     curated: Artifact | None = None
     """What curation decided about the instructions; None without it, or if this pass makes no pairs."""
+    members: tuple[PanelMember, ...] = ()
+    """The members of the panel that share its weights, and give their opinions in it."""
     benchmarks: tuple[BenchmarkPhase, ...] = ()
     """The benchmarks of the same judge: the pass judges those that are missing too."""
 
@@ -195,8 +199,10 @@ class PassPhase(Phase):
         return stages
 
     def _judging(self) -> list[Stage]:
-        """What the judge does with a training pair: compares its answers, grades each, or both."""
+        """What the judge does with a training pair: compares its answers, grades each, or both; and the panel's opinions."""
         config, stages = self.config, list[Stage]()
+        if self.members:
+            stages.append(partial(give_opinions, members=self.members, config=config.judge, seed=config.seed))
         pairwise = judge_or_rescue if config.judge.rescue else judge
         if "judge" in self.parts and not config.judge.grades:
             stages.append(partial(pairwise, config=config.judge, seed=config.seed))
@@ -288,6 +294,8 @@ class ExamplesPhase(Phase):
     """The pass that made the pairs, for the counts from instructions to examples."""
     earlier: tuple[PassPhase, ...]
     """The passes that judged the pairs in the iterations before."""
+    opinions: tuple[PassPhase, ...]
+    """The passes in which members of the panel judged the pairs that name their weights."""
     objective: Objective
     """What the examples are for."""
 
@@ -298,6 +306,7 @@ class ExamplesPhase(Phase):
             judged=self.judged.artifact if self.judged else None,
             pairs=self.pairs.artifact if self.pairs else None,
             earlier=[phase.artifact for phase in self.earlier],
+            opinions=[phase.artifact for phase in self.opinions],
             objective=self.objective,
             config=self.config,
         )

@@ -1,17 +1,16 @@
 """Pairs that the judges of a run agree to be mislabelled (`curate.label_noise`)."""
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from stj.config import Config
 from stj.evals.label_noise import FEWEST_JUDGES, estimate_noise, planted_auroc
-from stj.loop.inputs import training_pairs
-from stj.loop.pair_draws import PairDraws, RightOf, digest_of_id
-from stj.rows import Row, row_from_dict
+from stj.loop.opinions import draws_of, independent_judges
+from stj.loop.pair_draws import PairDraws, digest_of_id
+from stj.rows import Row
 from stj.storage.artifacts import Artifact
 
 MORE_LIKELY_WRONG = 0.5
@@ -29,7 +28,7 @@ class LabelNoise:
     wrong: float
     """Share of wrong labels, as estimated."""
     accuracy: tuple[float, ...]
-    """Of each judge, as estimated; the current one comes last."""
+    """Of each judge, as estimated: other weights, then earlier judges, then other prompts of the current one, which is last."""
     planted_auroc: float | None
     """The probability that a label that was turned around on purpose has a higher probability of being wrong than another.
     None with too few pairs to plant them."""
@@ -41,12 +40,19 @@ class LabelNoise:
 
 
 class LabelFlags:
-    """The probability that the label of each training pair is wrong, by all judges that have judged it; 16 bytes for each."""
+    """The probability that the label of each training pair is wrong, by all judges that have judged it; 16 bytes for each.
 
-    def __init__(self, judged: Artifact, earlier: Sequence[Artifact], threshold: float, config: Config) -> None:
+    `draws` has the verdicts of each judge, those of the current one last; `judged` is its pass.
+    """
+
+    def __init__(
+        self,
+        judged: Artifact,
+        draws: Sequence[PairDraws],
+        threshold: float,
+        seed: int,
+    ) -> None:
         self.threshold = threshold
-        opinion = partial(RightOf.opinion, first_alone=config.judge.sampling != "all")
-        draws = [PairDraws(_rows(artifact), opinion) for artifact in (*earlier, judged)]
         current = draws[-1]
         agreeing = np.stack([each.shares(current.digests) for each in draws], axis=1)
         estimate = estimate_noise(agreeing)
@@ -57,7 +63,7 @@ class LabelFlags:
             pairs=len(self._wrong),
             wrong=float(self._wrong.mean()) if len(self._wrong) else 0.0,
             accuracy=estimate.accuracy,
-            planted_auroc=planted_auroc(agreeing, config.seed),
+            planted_auroc=planted_auroc(agreeing, seed),
             flagged=int((self._wrong >= at).sum()),
             threshold=at,
             most=tuple(self._most(judged, at)),
@@ -80,12 +86,28 @@ class LabelFlags:
         return heapq.nsmallest(_SHOWN, flagged, key=lambda item: (-item[1], item[0]))
 
 
-def label_flags(judged: Artifact | None, earlier: Sequence[Artifact], config: Config) -> LabelFlags | None:
-    """The flags; None if `curate.label_noise` does not ask for them, or too few judges have judged the pairs."""
+def label_flags(
+    judged: Artifact | None, earlier: Sequence[Artifact], config: Config, opinions: Sequence[Artifact] = ()
+) -> LabelFlags | None:
+    """The flags; None if `curate.label_noise` does not ask for them, or too few judges have a verdict on any pair.
+
+    In `opinions`, members of the panel judged the pairs with weights of their own.
+    """
     threshold = config.curate.label_noise
-    if threshold is None or judged is None or len(earlier) + 1 < FEWEST_JUDGES:
+    if threshold is None or judged is None:
         return None
-    return LabelFlags(judged, earlier, threshold, config)
+    draws = judges_draws(judged, earlier, config, opinions)
+    return LabelFlags(judged, draws, threshold, config.seed) if len(draws) >= FEWEST_JUDGES else None
+
+
+def judges_draws(
+    judged: Artifact, earlier: Sequence[Artifact], config: Config, opinions: Sequence[Artifact] = ()
+) -> list[PairDraws]:
+    """The verdicts of each judge whose errors are its own, without those who have none at all; the current judge is last."""
+    passes = _each_once(judged, earlier, opinions)
+    judges = ((artifact, independent_judges(artifact, config.judge)) for artifact in passes)
+    *others, current = (draws for artifact, voices in judges for draws in draws_of(artifact, voices))
+    return [*(draws for draws in others if len(draws.digests)), current]
 
 
 def noise_words(noise: LabelNoise) -> str:
@@ -101,5 +123,7 @@ def noise_words(noise: LabelNoise) -> str:
     )
 
 
-def _rows(artifact: Artifact) -> Iterator[Row]:
-    return training_pairs(map(row_from_dict, artifact.records()))
+def _each_once(judged: Artifact, earlier: Sequence[Artifact], opinions: Sequence[Artifact]) -> list[Artifact]:
+    """The passes that judged the pairs, that of the current judge last; an earlier judge's may hold opinions too."""
+    by_place = {artifact.folder.uri: artifact for artifact in (*opinions, *earlier) if artifact.folder.uri != judged.folder.uri}
+    return [*by_place.values(), judged]

@@ -9,6 +9,7 @@ from stj.loop.counts import JudgingCounts
 from stj.loop.inputs import training_pairs
 from stj.loop.label_balance import to_learn
 from stj.loop.label_flags import LabelNoise, label_flags
+from stj.loop.opinions import panel_draws
 from stj.loop.pair_draws import PairDraws
 from stj.rows import Judgment, Row, row_from_dict
 from stj.storage.artifacts import Artifact
@@ -26,15 +27,23 @@ class Lesson:
 
 
 class Lessons:
-    """What pairs teach under a config: those of the pass `judged`; `earlier` are the passes of the iterations before."""
+    """What pairs teach under a config: those of the pass `judged`; `earlier` are the passes of the iterations before.
+
+    In `opinions`, members of the panel judged the pairs with weights of their own.
+    """
 
     def __init__(
-        self, config: Config, objective: Objective, judged: Artifact | None = None, earlier: Sequence[Artifact] = ()
+        self,
+        config: Config,
+        objective: Objective,
+        judged: Artifact | None = None,
+        earlier: Sequence[Artifact] = (),
+        opinions: Sequence[Artifact] = (),
     ) -> None:
         self._compares = config.judge.compares
         self._objective = objective
-        self._boundary = _boundary(config, earlier)
-        self._flags = label_flags(judged, earlier, config)
+        self._boundary = _boundary(config, judged, earlier, opinions)
+        self._flags = label_flags(judged, earlier, config, opinions)
 
     @property
     def noise(self) -> LabelNoise | None:
@@ -80,10 +89,14 @@ def holds_thought(row: Row) -> bool:
     return any(split_thought(answer).thought for answer in answers)
 
 
-def _boundary(config: Config, earlier: Sequence[Artifact]) -> Boundary | None:
+def _boundary(
+    config: Config, judged: Artifact | None, earlier: Sequence[Artifact], opinions: Sequence[Artifact]
+) -> Boundary | None:
     """Which pairs are near the boundary; None if all are learned."""
     wanted = config.select.disagreement
     if wanted is None:
         return None
+    if wanted.draws == "panel" and judged:
+        return Boundary(wanted, config.seed, panel_draws(judged, opinions, config.judge))
     last = earlier[-1] if earlier and wanted.draws == "last" else None
     return Boundary(wanted, config.seed, PairDraws(training_pairs(map(row_from_dict, last.records()))) if last else None)

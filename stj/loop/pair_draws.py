@@ -14,26 +14,17 @@ from stj.rows import Judgment, Row
 class RightOf(NamedTuple):
     """How many samples of a pair have the right verdict, and how many there are."""
 
-    right: int
+    right: float
     samples: int
 
     @classmethod
     def of(cls, row: Row) -> "RightOf | None":
         """Counts a row's judgments; one without a verdict is not right. None without any."""
-        return cls._counted(row.judgments)
+        return cls.counted(row.judgments)
 
     @classmethod
-    def opinion(cls, row: Row, *, first_alone: bool) -> "RightOf | None":
-        """Counts a row's verdicts, or its first one alone; None without any.
-
-        A judgment without a verdict does not speak against the label. If sampling stopped at a right verdict, all verdicts are
-        no fair draw of the judge's opinions, and only the first of them is.
-        """
-        verdicts = [judgment for judgment in row.judgments if judgment.verdict is not None]
-        return cls._counted(verdicts[:1] if first_alone else verdicts)
-
-    @classmethod
-    def _counted(cls, judgments: Sequence[Judgment]) -> "RightOf | None":
+    def counted(cls, judgments: Sequence[Judgment]) -> "RightOf | None":
+        """Counts these judgments; None without any."""
         return cls(sum(judgment.correct for judgment in judgments), len(judgments)) if judgments else None
 
     @property
@@ -46,11 +37,10 @@ class PairDraws:
     """The samples of the rows that have any; 12 bytes of memory for each."""
 
     def __init__(self, rows: Iterable[Row], count: Callable[[Row], RightOf | None] = RightOf.of) -> None:
-        digests, counts = array("Q"), array("H")
-        for row in rows:
-            if (drawn := count(row)) is not None:
-                digests.append(digest_of_id(row.id))
-                counts.extend(drawn)
+        [collected] = _collected(rows, [count])
+        self._settle(*collected)
+
+    def _settle(self, digests: "array[int]", counts: "array[int]") -> None:
         unordered = np.array(digests, dtype=np.uint64)
         order = np.argsort(unordered)
         self.digests: NDArray[np.uint64] = unordered[order]
@@ -74,6 +64,26 @@ class PairDraws:
             right, samples = self._counts[places[same]].T
             found[same] = right / samples
         return found
+
+
+def draws_by(rows: Iterable[Row], counts: Sequence[Callable[[Row], RightOf | None]]) -> list[PairDraws]:
+    """The samples of the same rows as each of these counts them, in one reading."""
+    made = [PairDraws(()) for _ in counts]
+    for draws, collected in zip(made, _collected(rows, counts), strict=True):
+        draws._settle(*collected)
+    return made
+
+
+def _collected(rows: Iterable[Row], counts: Sequence[Callable[[Row], RightOf | None]]) -> "list[tuple[array[int], array[int]]]":
+    """For each count, the digests of the rows that have samples, and the numbers of right ones and of all."""
+    collected = [(array("Q"), array("H")) for _ in counts]
+    for row in rows:
+        digest = digest_of_id(row.id)
+        for (digests, numbers), count in zip(collected, counts, strict=True):
+            if (drawn := count(row)) is not None:
+                digests.append(digest)
+                numbers.extend((int(drawn.right), drawn.samples))
+    return collected
 
 
 def digest_of_id(row_id: str) -> int:

@@ -4,6 +4,8 @@
       curated/                          only with `curate.*`: the cluster of each instruction, and which of them stay
       answers/NAME/                     only with a policy in `preferences`, rows: the questions of the source NAME and others
                                         of the same policy, each with a right and a wrong answer
+      opinions/NAME/                    only with other weights in `judge.panel`, rows: the pairs judged by its member NAME and
+                                        others of the same weights
       pairs/                  3.2, 3.3  rows: instructions, categories, pairs
       iteration_1/judged/     3.4       rows: the judgments of the pairs, and of the held-out pairs, by M_0
       iteration_1/examples/   3.4       the training set: one right judgment a pair, as many labels A as B
@@ -37,6 +39,7 @@ from stj.loop.questions import answered_by
 from stj.models.locate import model_identity, model_in
 from stj.models.removed import removal_note
 from stj.pair_sources import ANSWERS
+from stj.panel import OPINIONS, PanelMember, first_weights, following, members_with, other_weights
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
 from stj.train_config import Objective
@@ -178,7 +181,8 @@ class Run:
         train, here = self.config.train, f"iteration_{number}"
         prefers_again = train.preference.source == "warm_up"
         objective_of_examples: Objective = "sft" if prefers_again else train.objective
-        examples = self._examples(f"{here}/examples", number, judged, pairs, objective_of_examples)
+        opinions = _with_opinions(annotation if number == 1 else self.iterations[0].annotation, judged)
+        examples = self._examples(f"{here}/examples", number, judged, pairs, objective_of_examples, opinions)
         warm_up, again, learned, start = None, None, examples, self.seed
         objective = train.objective
         if objective == "sft_then_dpo":
@@ -186,7 +190,8 @@ class Run:
             start = Weights.trained(warm_up)
             if prefers_again:
                 judged_again = self._pass(f"{here}/warm_up/judged", number, start, ("judge_again",), pairs)
-                learned = self._examples(f"{here}/warm_up/examples", number, judged_again, pairs, "dpo")
+                opinions = _with_opinions(annotation if number == 1 else self.iterations[0].annotation, judged_again)
+                learned = self._examples(f"{here}/warm_up/examples", number, judged_again, pairs, "dpo", opinions)
                 again = judged_again, learned
         model = self._training(f"{here}/model", learned, objective, start)
         return Iteration(
@@ -227,6 +232,7 @@ class Run:
             roles = []
         if self.config.heldout.measures:
             roles.append(("heldout", models.seed))
+        roles += [("opinions", model) for model in first_weights(self.config.judge.panel, models.first_judge)]
         parts_of: list[tuple[ModelConfig, list[PassPart]]] = []
         for part, model in roles:
             sharing = next((parts for other, parts in parts_of if other == model and self._is_shared(parts)), None)
@@ -237,10 +243,12 @@ class Run:
         last_of_seed = next((parts for model, parts in reversed(parts_of) if model == models.seed), None)
         passes: list[PassPhase] = []
         for model, parts in parts_of:
-            name = "pairs" if "pairs" in parts else "iteration_1/judged" if "judge" in parts else "heldout_0"
+            members = members_with(self.config.judge.panel, model, models.first_judge) if "opinions" in parts else ()
+            names: dict[PassPart, str] = {"pairs": "pairs", "judge": "iteration_1/judged", "heldout": "heldout_0"}
+            name = next((names[part] for part in names if part in parts), f"{OPINIONS}{members[0].name if members else ''}")
             made = passes[0] if passes else None
             measured = benchmarks if parts is last_of_seed else ()
-            passes.append(self._pass(name, 1, Weights.of(model), tuple(parts), made, benchmarks=measured))
+            passes.append(self._pass(name, 1, Weights.of(model), tuple(parts), made, benchmarks=measured, members=members))
         return tuple(passes)
 
     def _is_shared(self, parts: Sequence[PassPart]) -> bool:
@@ -249,8 +257,12 @@ class Run:
 
     def _judging(self, number: int, judge: Weights, benchmarks: tuple[BenchmarkPhase, ...]) -> PassPhase:
         """The pass of M_{i-1}: it judges the training pairs for iteration i, and what measures it for its own report."""
-        parts: tuple[PassPart, ...] = ("judge", "heldout") if self.config.heldout.measures else ("judge",)
-        return self._pass(f"iteration_{number}/judged", number, judge, parts, self.pairs, number - 1, benchmarks)
+        members = following(self.config.judge.panel)
+        parts: list[PassPart] = ["opinions", "judge"] if members else ["judge"]
+        if self.config.heldout.measures:
+            parts.append("heldout")
+        name = f"iteration_{number}/judged"
+        return self._pass(name, number, judge, tuple(parts), self.pairs, number - 1, benchmarks, members)
 
     def _benchmarks(self, judge: int, iteration: int, weights: Weights) -> tuple[BenchmarkPhase, ...]:
         """The benchmarks of M_k; each knows the later ones."""
@@ -279,12 +291,14 @@ class Run:
         pairs: PassPhase | None,
         judge: int = 0,
         benchmarks: tuple[BenchmarkPhase, ...] = (),
+        members: tuple[PanelMember, ...] = (),
     ) -> PassPhase:
         made_from = pairs.artifact.fingerprint if pairs else None
         curated = self.curation.artifact if self.curation and "pairs" in parts else None
         decided = decisions_identity(curated.key) if curated else None
         answered = self.answers if "pairs" in parts else ()
-        key = pass_key(self.config, parts, weights.model, weights.identity, made_from, decided, self._fingerprints(answered))
+        answers = self._fingerprints(answered)
+        key = pass_key(self.config, parts, weights.model, weights.identity, made_from, decided, answers, members)
         return PassPhase(
             config=self.config,
             name=name,
@@ -296,6 +310,7 @@ class Run:
             pairs=pairs,
             answered=answered,
             curated=curated,
+            members=members,
             benchmarks=benchmarks,
         )
 
@@ -306,18 +321,27 @@ class Run:
         }
 
     def _examples(
-        self, name: str, iteration: int, judged: PassPhase | None, pairs: PassPhase | None, objective: Objective
+        self,
+        name: str,
+        iteration: int,
+        judged: PassPhase | None,
+        pairs: PassPhase | None,
+        objective: Objective,
+        opinions: tuple[PassPhase, ...],
     ) -> ExamplesPhase:
         made_from = judged.artifact.fingerprint if judged else None
         earlier = tuple(before.examples.judged for before in self.iterations[: iteration - 1] if before.examples.judged)
+        given = {phase.name: phase.artifact.fingerprint for phase in opinions}
+        key = examples_key(self.config, made_from, objective, first=not earlier, opinions=given)
         return ExamplesPhase(
             config=self.config,
             name=name,
             iteration=iteration,
-            artifact=Artifact(self.folder / name, examples_key(self.config, made_from, objective, first=not earlier)),
+            artifact=Artifact(self.folder / name, key),
             judged=judged,
             pairs=pairs,
             earlier=earlier,
+            opinions=opinions,
             objective=objective,
         )
 
@@ -341,7 +365,14 @@ class Run:
     def _done_before_training(self, number: int) -> Iterator[str]:
         """Models that no phase needs once the pairs of an iteration are judged: those that made pairs, and earlier judges."""
         models = self.config.models
-        first = (models.generator, models.first_judge, *self.config.policies.values())
+        panel = other_weights(self.config.judge.panel).values()
+        first = (models.generator, models.first_judge, *self.config.policies.values(), *panel)
         yield from {model.path for model in first if model.path} - {models.seed.path}
         for iteration in self.iterations[: number - 1]:
             yield from (training.artifact.folder.uri for training in (iteration.model, iteration.warm_up) if training)
+
+
+def _with_opinions(first: Sequence[PassPhase], judged: PassPhase | None) -> tuple[PassPhase, ...]:
+    """The passes of iteration 1, beside the one that judged, in which members of the panel judged whose weights have names."""
+    named = (phase for phase in first if any(member.model for member in phase.members))
+    return tuple(phase for phase in named if judged is None or phase.name != judged.name)

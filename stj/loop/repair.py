@@ -45,7 +45,7 @@ def _reads_hub(phase: PassPhase) -> bool:
 
 def rows_kept(phase: PassPhase) -> CarriedOver | None:
     """What a start would keep of a repaired phase; None if that depends on pairs that are still to be made."""
-    later = phase.pairs is not None and "judge" in phase.parts
+    later = phase.pairs is not None and not {"judge", "opinions"}.isdisjoint(phase.parts)
     unanswered = any(answers.artifact.state()[0] != "done" for answers in phase.answered)
     return None if later or unanswered else survey(phase.artifact, _source_rows(phase))
 

@@ -18,6 +18,7 @@ from stj.loop.report.notes import (
     heldout_notes,
     parser_notes,
 )
+from stj.loop.report.panel_tables import panel_agreement_table, panel_table
 from stj.text import WIDTH, Table
 
 _MOST_SUBSETS = 12  # More have no room on a terminal; the page has them.
@@ -34,6 +35,8 @@ def tables(iterations: Sequence[IterationReport], clues: Table | None = None) ->
         data_table(iterations),
         graded_table(iterations),
         sources_table(iterations),
+        panel_table(iterations),
+        panel_agreement_table(iterations),
         dashboard_table(iterations),
         *([clues] if clues else []),
     ]

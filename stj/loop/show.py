@@ -13,7 +13,7 @@ from typing import Any
 from stj.errors import ConfigError, NoArtifact
 from stj.loop.row_selection import RowSelection
 from stj.models.removed import removal_note
-from stj.rows import Example, Grade, Judgment, Pair, Rationale, Row, example_from_dict, row_from_dict
+from stj.rows import Example, Grade, Judgment, Opinion, Pair, Rationale, Row, example_from_dict, row_from_dict
 from stj.storage.artifacts import MANIFEST, Artifact
 from stj.text import Passage, Span
 
@@ -125,12 +125,24 @@ def _story(row: Row) -> Iterator[Passage]:
         if judgment.thought:
             yield _text(f"thought of judgment {judgment.index}", judgment.thought, "dim")
         yield Passage(line=title, text=_cut(judgment.text))
+    for opinion in row.opinions:
+        yield from _opinion(opinion)
     for rationale in row.rationales:
         yield from _rationale(rationale)
     for grade in row.grades:
         if grade.thought:
             yield _text(f"thought of grade {grade.index}", grade.thought, "dim")
         yield Passage(line=_grade_title(grade, row, is_open=is_open), text=_cut(grade.text))
+
+
+def _opinion(opinion: Opinion) -> Iterator[Passage]:
+    """What a member of the panel says, which is never learned."""
+    judgment = opinion.judgment
+    if judgment.thought:
+        yield _text(f"thought of opinion {judgment.index} of {opinion.member}", judgment.thought, "dim")
+    title = Span(f"opinion {judgment.index} of {opinion.member}, chosen shown as {judgment.winner}, ", "bold")
+    ending = Span(f", {judgment.output_tokens:,} tokens{_cut_short(judgment)}")
+    yield Passage(line=[title, _verdict(judgment), ending], text=_cut(judgment.text))
 
 
 def _rationale(rationale: Rationale) -> Iterator[Passage]:

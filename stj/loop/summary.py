@@ -16,6 +16,7 @@ from stj.loop.kinds import PassPhase
 from stj.loop.label_flags import LabelNoise
 from stj.loop.measures import HELDOUT_PAIRS, JudgeComparisons, benchmark_reports
 from stj.loop.mixing import SourceCounts
+from stj.loop.panel_figures import PanelFigures, panel_figures
 from stj.loop.phases import Iteration, Run
 from stj.loop.removal import removed_models
 from stj.loop.report import IterationReport, Part, report_files, write_report
@@ -208,11 +209,20 @@ def _with_training_data(report: IterationReport, run: Run, iteration: Iteration)
         sources={title: SourceCounts(**counts) for title, counts in manifest.get("sources", {}).items()} or None,
         rescue=RescueCounts(**manifest["rescue"]) if "rescue" in manifest else None,
         label_noise=LabelNoise(**manifest["label_noise"]) if "label_noise" in manifest else None,
+        panel=_panel_figures(run, iteration),
         balanced=ClueBalanceCounts(**manifest["balanced"]) if "balanced" in manifest else None,
         examples=manifest["rows"],
         dropped=dict(Counter(funnel.dropped) + Counter(judged.dropped) + Counter(alone.dropped)),
         failed=funnel.failed + judged.failed + alone.failed,
     )
+
+
+def _panel_figures(run: Run, iteration: Iteration) -> PanelFigures | None:
+    """What the judge and the panel say about the pairs of an iteration; None without a panel, or if a pass of it is gone."""
+    judged, opinions = iteration.examples.judged, iteration.examples.opinions
+    if judged is None or any(phase.artifact.state()[0] != "done" for phase in (judged, *opinions)):
+        return None
+    return panel_figures(judged.artifact, [phase.artifact for phase in opinions], run.config.judge)
 
 
 def run_facts(run: Run) -> dict[str, Any]:

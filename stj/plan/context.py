@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stj.config import Config, ModelConfig
 from stj.errors import ConfigError
 from stj.models.chat import encode_chat
+from stj.panel import PanelMember
 from stj.prompts import CATEGORIZE, fill
 from stj.prompts.given import variant_of
 from stj.prompts.grading import Graded, GradePrompt, grade_prompt_of
@@ -54,16 +55,30 @@ def policy_requests(config: Config) -> Iterator[LongestRequest]:
 
 def judge_requests(config: Config) -> Iterator[LongestRequest]:
     """What a judge of training pairs is asked."""
-    texts = {
-        "pairs.answer.max_tokens": config.pairs.answer.max_tokens,
-        "pairs.rejected.max_tokens": config.pairs.rejected.max_tokens,
-        "judge.decoding.max_tokens": config.judge.decoding.max_tokens,
-    }
+    texts = _texts_of_judgment(config)
     yield LongestRequest(what="judgments", messages=_judging(FIGURE_8), texts=texts)
     if config.judge.rescue:
         yield LongestRequest(what="rationales", messages=hinted_messages("", _EMPTY_PAIR, "A"), texts=texts)
         twice = texts | {"judge.decoding.max_tokens of the reasons": config.judge.decoding.max_tokens}
         yield LongestRequest(what="checks of rationales", messages=check_messages("", _EMPTY_PAIR, "A", ""), texts=twice)
+
+
+def opinion_requests(config: Config, members: Sequence[PanelMember]) -> Iterator[LongestRequest]:
+    """What members of the panel are asked: the prompt of each, about a training pair."""
+    for prompt in dict.fromkeys(member.prompt for member in members):
+        variant = variant_of(prompt)
+        yield LongestRequest(
+            what=f"opinions by {variant.name}", messages=messages_of(variant.longest()), texts=_texts_of_judgment(config)
+        )
+
+
+def _texts_of_judgment(config: Config) -> dict[str, int]:
+    """The most tokens of both answers and of a judgment, by the settings that limit them."""
+    return {
+        "pairs.answer.max_tokens": config.pairs.answer.max_tokens,
+        "pairs.rejected.max_tokens": config.pairs.rejected.max_tokens,
+        "judge.decoding.max_tokens": config.judge.decoding.max_tokens,
+    }
 
 
 def given_pairs_request(variant: Variant = FIGURE_8) -> LongestRequest:

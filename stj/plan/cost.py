@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from stj.cluster_config import HardwareConfig
 from stj.config import Config, JudgeConfig, ModelConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.pair_sources import ANSWERS, PairSource
+from stj.panel import OPINIONS, PanelMember, following, other_weights
 from stj.plan.assumptions import Assumptions
 from stj.plan.memory import GB, kv_room
 from stj.plan.network import MicroStep, micro_step, reading_step, update
@@ -71,6 +72,7 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
         phase_plans.append(_sampling("judgments 1", once, judged, models.first_judge, config, a))
     if later and not alone:
         phase_plans.append(_sampling("judgments 2+", later_only, judged, models.seed, config, a))
+    phase_plans += _opinions(pairs, once, later_only, config, a)
     if config.train.preference.source == "warm_up":
         judged_again = _judging(pairs, config.judge.again, a)
         phase_plans.append(_sampling("judged again", always, judged_again, models.seed, config, a))
@@ -115,6 +117,27 @@ def _answering(once: tuple[int, ...], config: Config, a: Assumptions) -> Iterato
         if questions := sum(_size(source, a) for source in sources):
             tokens = questions * a.instruction, questions * _ANSWERS * a.answer
             yield _sampling(name, once, tokens, model or config.models.generator, config, a)
+
+
+def _opinions(
+    pairs: float, once: tuple[int, ...], later_only: tuple[int, ...], config: Config, a: Assumptions
+) -> Iterator[PhasePlan]:
+    """The opinions of the panel: with the weights of each judge, and once with weights that members name."""
+    panel = config.judge.panel
+    asked = [("opinions 1", once, config.models.first_judge, following(panel))]
+    if any(later_only):
+        asked.append(("opinions 2+", later_only, config.models.seed, following(panel)))
+    for title, model in other_weights(panel).items():
+        asked.append((f"{OPINIONS}{title}", once, model, tuple(member for member in panel if member.model == model)))
+    for name, times, model, members in asked:
+        if members:
+            yield _sampling(name, times, _panel_tokens(pairs, members, a), model, config, a)
+
+
+def _panel_tokens(pairs: float, members: Sequence[PanelMember], a: Assumptions) -> tuple[float, float]:
+    """Tokens of these opinions; samples of one prompt read it once."""
+    prompts = len({member.prompt for member in members})
+    return pairs * prompts * a.judged, pairs * sum(member.samples for member in members) * a.judgment
 
 
 def _making_pairs(pairs: float, once: tuple[int, ...], config: Config, a: Assumptions) -> Iterator[PhasePlan]:

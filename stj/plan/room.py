@@ -13,6 +13,7 @@ from stj.models.hub import is_hub_id
 from stj.models.shapes import Shape, shape_of
 from stj.models.zero import CHECKPOINT_BYTES
 from stj.pair_sources import ANSWERS
+from stj.panel import OPINIONS, other_weights
 from stj.plan.disk import WEIGHT_BYTES, DiskPlan, disk_plan
 from stj.plan.memory import GB, verdict
 from stj.plan.places import machines_of, training_machines
@@ -185,6 +186,14 @@ def _phases(config: Config, seed: Shape, *, remote: bool) -> Iterator[PhaseRoom]
             shm_gb=_engine_shm(models.seed, config),
             model=models.seed.path,
         )
+    for title, model in other_weights(config.judge.panel).items():
+        if model not in (*first, models.seed):
+            yield PhaseRoom(
+                phase=f"{OPINIONS}{title}",
+                parts=tuple(_fetched(model)),
+                shm_gb=_engine_shm(model, config),
+                model=model.path,
+            )
     judge = [DiskPart(what="a trained judge", place=OURS, size=_model_bytes(config, seed))] if remote else []
     alone = config.train.lora is not None and config.train.lora.export == "adapter"
     yield PhaseRoom(

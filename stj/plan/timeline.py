@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from stj.config import Config
 from stj.pair_sources import ANSWERS
+from stj.panel import OPINIONS
 from stj.plan.phase_cost import PhasePlan, clock_words, gpus_words
 from stj.plan.places import machines_of
 
@@ -109,8 +110,11 @@ _ORDER = (
     "pairs",
     "rubrics",
     "answers",
+    "opinions 1",
     "judgments 1",
+    OPINIONS,
     "later starts",
+    "opinions 2+",
     "judgments 2+",
     "evaluation",
     "held-out grades",
@@ -128,7 +132,7 @@ _ORDER = (
 
 
 def _when(phase: PhasePlan) -> int:
-    return _ORDER.index(ANSWERS if phase.name.startswith(ANSWERS) else phase.name)
+    return _ORDER.index(next((prefix for prefix in (ANSWERS, OPINIONS) if phase.name.startswith(prefix)), phase.name))
 
 
 def _clock(hours: float) -> str:

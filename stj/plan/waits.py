@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from stj.config import Config, ModelConfig
 from stj.models.shapes import DTYPE_BYTES, Shape, shape_of
 from stj.models.zero import CHECKPOINT_BYTES
+from stj.panel import other_weights
 from stj.plan.assumptions import Assumptions
 from stj.plan.checkpoints import CheckpointPlan, written_behind
 from stj.plan.memory import GB
@@ -48,14 +49,16 @@ def waits(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, measur
 
 
 def _of_passes(config: Config, phases: Sequence[PhasePlan], a: Assumptions, *, measures: bool) -> list[PhasePlan]:
-    """The starts of all passes: in the first iteration one for each of the first models and policies, later for each judge."""
+    """The starts of all passes: in the first iteration one for each of the first models, policies and members of the panel with
+    weights of their own, later for each judge."""
     models, last = config.models, config.iterations - 1
     first = [models.generator, models.first_judge, *([models.seed] if measures else [])]
     alone = 0 if models.share_first_pass else 1  # What makes the pairs has a start of its own.
     others = [model for place, model in enumerate(first) if model not in first[min(alone, place) : place]]
     embedding = config.curate.pooled_model
     answering = [*([embedding] if embedding else []), *config.policies.values()]
-    different = [model for model in (*answering, *others) if not model.endpoint]
+    panel = [model for model in other_weights(config.judge.panel).values() if model not in first[alone:]]
+    different = [model for model in (*answering, *others, *panel) if not model.endpoint]
     named = {phase.name: phase for phase in phases}
     extra = [named[name].times for name in ("judged again", "selection") if name in named]
     later = [

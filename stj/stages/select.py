@@ -119,7 +119,7 @@ def passed_rule(category: object, dropped: str | None) -> bool:
 
 def without_results(row: Row) -> Row:
     """The row without its pair, its judgments, and any later failure."""
-    row = replace(row, pair=None, judgments=(), kept=None, rationales=(), aborted=0, surplus_tokens=0)
+    row = replace(row, pair=None, judgments=(), kept=None, rationales=(), opinions=(), aborted=0, surplus_tokens=0)
     row = replace(row, grades=(), kept_grades=None)
     row = replace(row, ungraded=None if row.rubrics else row.ungraded)  # why its rubric was dropped stays
     return replace(row, dropped=None, detail=None, error=None)

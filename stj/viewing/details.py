@@ -5,7 +5,7 @@ from typing import Any
 
 from stj.evals.contradictions import contradiction
 from stj.loop.show import checks_words
-from stj.rows import Grade, Judgment, Rationale, Row
+from stj.rows import Grade, Judgment, Opinion, Rationale, Row
 from stj.verdict import BEST_OF_FOUR, FIVE_WAY, FORMATS, OUTPUT, RESULT, Format, Verdict, distinct_verdicts
 
 _TAGS: tuple[Format, ...] = (BEST_OF_FOUR, FIVE_WAY, RESULT, OUTPUT)
@@ -28,7 +28,11 @@ def row_details(row_id: str, judged: Iterable[tuple[str, Row]], longest: int) ->
         "reference": _cut(shown.reference, longest) if shown.reference else None,
         "context": _cut(shown.context, longest) if shown.context else None,
         "answers": _answers(shown, longest),
-        "judges": [_judge(name, row, shown, longest) for name, row in copies if row.judgments or row.grades or row.ended],
+        "judges": [
+            _judge(name, row, shown, longest)
+            for name, row in copies
+            if row.judgments or row.opinions or row.grades or row.ended
+        ],
     }
 
 
@@ -82,6 +86,7 @@ def _judge(name: str, row: Row, shown: Row, longest: int) -> dict[str, Any]:
         "answers": _answers(row, longest) if others else [],
         "judgments": [
             *(_judgment(judgment, row, place, longest) for place, judgment in enumerate(row.judgments)),
+            *(_opinion(opinion, row, longest) for opinion in row.opinions),
             *(_rationale(rationale, row, longest) for rationale in row.rationales),
             *(_grade(grade, row, longest) for grade in row.grades),
         ],
@@ -121,6 +126,14 @@ def _judgment(judgment: Judgment, row: Row, place: int, longest: int) -> dict[st
         "thought": _cut(judgment.thought, longest) if judgment.thought else None,
         "parts": marked(_cut(judgment.text, longest), judgment.verdict),
         "contradiction": contradiction(judgment),
+    }
+
+
+def _opinion(opinion: Opinion, row: Row, longest: int) -> dict[str, Any]:
+    """What a member of the panel says, with the members of a judgment that is not kept."""
+    return {
+        **_judgment(opinion.judgment, row, -1, longest),
+        "title": f"opinion {opinion.judgment.index} of {opinion.member}",
     }
 
 

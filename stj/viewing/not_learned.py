@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from stj.config import JudgeConfig
 from stj.disagreement import DisagreementConfig
 from stj.loop.boundary import Boundary
 from stj.loop.lessons import unusable
+from stj.loop.opinions import row_draws
 from stj.loop.pair_draws import PairDraws
 from stj.rows import Row
 from stj.storage.artifacts import Key
@@ -24,15 +26,18 @@ _RULES = {
 """The settings that leave out pairs, by the members of the key of a training set; labels and sources are always balanced."""
 
 
-def not_learned(row: Row, earlier: Sequence[Row], examples: Key) -> str:
-    """The reason, of the key of the training set. `earlier` is the row as the passes before left it, the last one last."""
+def not_learned(row: Row, earlier: Sequence[Row], examples: Key, judge: JudgeConfig) -> str:
+    """The reason, of the key of the training set. `earlier` is the row as the passes before left it, the last one last.
+
+    `judge` says who is on the panel.
+    """
     if row.error is not None:
         return "failed"
     if row.dropped is not None:
         return row.dropped
     if not row.judgments and not row.grades:
         return NOT_JUDGED
-    return unusable(row, examples["objective"]) or _far_from_boundary(row, earlier, examples) or LEFT_OUT
+    return unusable(row, examples["objective"]) or _far_from_boundary(row, earlier, examples, judge) or LEFT_OUT
 
 
 def rules_of(examples: Key) -> Iterator[str]:
@@ -41,9 +46,11 @@ def rules_of(examples: Key) -> Iterator[str]:
     yield "the balance of labels, sources and kinds"
 
 
-def _far_from_boundary(row: Row, earlier: Sequence[Row], examples: Key) -> str | None:
+def _far_from_boundary(row: Row, earlier: Sequence[Row], examples: Key, judge: JudgeConfig) -> str | None:
     if "disagreement" not in examples:
         return None
     wanted = DisagreementConfig(**examples["disagreement"])
+    if wanted.draws == "panel":
+        return Boundary(wanted, examples["seed"], row_draws(row, earlier, judge)).rejects(row)
     last = PairDraws([row for row in earlier if row.judgments][-1:]) if wanted.draws == "last" else None
     return Boundary(wanted, examples["seed"], last).rejects(row)

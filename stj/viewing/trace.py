@@ -15,12 +15,13 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stj.config import Config
+from stj.config import Config, JudgeConfig
 from stj.errors import NoArtifact
 from stj.loop.phases import CURATED
 from stj.loop.status import read_run_config
 from stj.models.removed import removal_note
 from stj.pair_sources import ANSWERS
+from stj.panel import OPINIONS
 from stj.passes.ledger import read_ledger
 from stj.rows import TRAINING, Example, Row, example_from_dict, row_from_dict
 from stj.sources.ids import REPEAT
@@ -205,8 +206,11 @@ class _Tracer:
                 called = f"M_{number}" if trained == f"iteration_{number}/model" else f"M_{number} after its warm-up"
                 return Weights(name=called, path=model.folder.uri, identity=identity, removed=removal_note(model.folder))
         roles = {"pairs": "models.generator", "iteration_1/judged": "models.first_judge"}
-        policy = f"preferences[{name.removeprefix(ANSWERS)}].model" if name.startswith(ANSWERS) else None
-        setting = policy or roles.get(name, "models.seed")
+        if name.startswith(ANSWERS):
+            roles[name] = f"preferences[{name.removeprefix(ANSWERS)}].model"
+        if name.startswith(OPINIONS):
+            roles[name] = f"judge.panel[{name.removeprefix(OPINIONS)}].model"
+        setting = roles.get(name, "models.seed")
         given = self._config.named_models.get(setting)
         return Weights(name=setting, path=given.label if given else "not in the config any more", identity=identity)
 
@@ -225,7 +229,7 @@ class _Tracer:
         if not examples and (judged is None or judged.row.task != TRAINING):
             return None
         done = artifact.state()[0] == "done"
-        reason = None if examples else _reason(judged, steps, artifact) if judged and done else NOT_FINISHED
+        reason = None if examples else _reason(judged, steps, artifact, self._config.judge) if judged and done else NOT_FINISHED
         trained = next((each for each in self._of_step["model"] if each[1].key.get("examples") == artifact.fingerprint), None)
         state: State = trained[1].state()[0] if trained else "absent"
         return Learned(
@@ -282,6 +286,8 @@ def _order(name: str) -> tuple[int, int, str]:
     measures = name.startswith(("heldout_", "benchmarks_"))
     if name.startswith(ANSWERS):
         return -1, 0, name
+    if name.startswith(OPINIONS):
+        return 0, 1, name
     return (0, 0, "") if name == "pairs" else (int(number or 0) + measures, int(measures), name)
 
 
@@ -312,12 +318,13 @@ def _row_id(example: Example) -> str:
     return next((example_id.removesuffix(end) for end in _GRADES if example_id.endswith(end)), example_id)
 
 
-def _reason(judged: Step, steps: Sequence[Step], examples: Artifact) -> str:
+def _reason(judged: Step, steps: Sequence[Step], examples: Artifact, judge: JudgeConfig) -> str:
     """Why a row of a finished pass is in no training set that was selected from it."""
     folder = judged.name.partition("/")[0]
     before = [step for step in steps[: steps.index(judged)] if "/warm_up/" not in step.name]
     earlier = [step.row for step in before if step.name.partition("/")[0] != folder]
-    return not_learned(judged.row, earlier, examples.key)
+    opinions = [step.row for step in steps if step is not judged and step.row.opinions and not step.row.judgments]
+    return not_learned(judged.row, [*opinions, *earlier], examples.key, judge)
 
 
 def _cost(artifact: Artifact, state: State, row: Row) -> Cost | None:

@@ -67,6 +67,8 @@ def _step(step: Step, *, first: bool) -> Iterator[Passage]:
         yield from _fact("sample", _sample(judgment, kept=kept, is_open=bool(row.pair and not row.pair.ranked)))
     if row.kept is not None:
         yield _text("kept judgment", row.judgments[row.kept].text)
+    for opinion in row.opinions:
+        yield from _fact("opinion", f"{opinion.member}: {_sample(opinion.judgment, kept=False, is_open=False)}")
     for rationale in row.rationales:
         yield from _fact("rationale", _rationale(rationale))
     if row.rescued is not None:

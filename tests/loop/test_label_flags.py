@@ -8,7 +8,7 @@ import pytest
 
 from stj.errors import ConfigError
 from stj.evals.label_noise import auroc
-from stj.loop.label_flags import LabelFlags
+from stj.loop.label_flags import LabelFlags, judges_draws
 from stj.loop.phases import Run
 from stj.loop.report_tables import tables
 from stj.loop.summary import RunSummary
@@ -40,6 +40,14 @@ def judged_twice(tmp_path: Path, *words: str, sampling: str = "all") -> tuple[Ru
         rng.shuffle(rows)
         write(next(phase for phase in run.phases if phase.name == name), rows)
     return run, wrong
+
+
+def flags_of(run: Run, threshold: float) -> LabelFlags:
+    """The flags by both judges."""
+    first, second = (iteration.examples.judged for iteration in run.iterations)
+    assert first
+    assert second
+    return LabelFlags(second.artifact, judges_draws(second.artifact, [first.artifact], run.config), threshold, run.config.seed)
 
 
 @pytest.mark.slow
@@ -82,10 +90,7 @@ def test_the_probability_of_each_pair_tells_planted_labels_apart(tmp_path: Path)
     import numpy as np
 
     run, wrong = judged_twice(tmp_path)
-    first, second = (iteration.examples.judged for iteration in run.iterations)
-    assert first
-    assert second
-    flags = LabelFlags(second.artifact, [first.artifact], 0.9, run.config)
+    flags = flags_of(run, 0.9)
     found = [flags.wrong(f"row-{number:03d}") for number in range(PAIRS)]
     assert auroc(np.array(found, dtype=float), np.array(wrong)) > 0.85
     assert flags.wrong("another row") is None
@@ -99,10 +104,7 @@ def test_a_judgment_without_a_verdict_does_not_speak_against_the_label(tmp_path:
         rows = [judged(number, "?????" if number % 5 == 0 else outcome(rng, 0.95, False, sampling)) for number in range(150)]
         rows += [judged(150, "?+"), judged(151, "?-" + "-" * 3)]
         write(next(phase for phase in run.phases if phase.name == name), rows)
-    first, second = (iteration.examples.judged for iteration in run.iterations)
-    assert first
-    assert second
-    flags = LabelFlags(second.artifact, [first.artifact], 0.6, run.config)
+    flags = flags_of(run, 0.6)
     assert flags.noise.pairs == 122
     assert flags.noise.wrong < 0.2
     assert flags.wrong("row-005") is None

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stj.cli import main
+from stj.config import JudgeConfig
 from stj.config_loader import load
 from stj.errors import NoArtifact, StjError
 from stj.loop.iterate import run_all
@@ -137,7 +138,7 @@ def test_a_pair_far_from_the_boundary_is_named_by_the_samples_that_chose(
 ) -> None:
     key = {"objective": "sft", "seed": 0, "label_noise": 0.9, **({"disagreement": disagreement} if disagreement else {})}
     row = judged(0, outcome) if outcome else replace(judged(0, ""), dropped=None)
-    assert not_learned(row, [judged(0, each) for each in earlier], key) == reason
+    assert not_learned(row, [judged(0, each) for each in earlier], key, JudgeConfig()) == reason
     assert list(rules_of(key)) == ["curate.label_noise", "the balance of labels, sources and kinds"]
 
 

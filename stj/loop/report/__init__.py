@@ -4,6 +4,7 @@
     headline.py      what the run gained, and whether that is noise
     judge_tables.py  how good each judge is        data_tables.py  the training data that it made
     changes.py       from judge to judge           failures.py     the pairs that a judge missed
+    panel_tables.py  what other judges say of the training pairs
     losses.py        how each training went        costs.py        what each phase took
     settings.py      how the run differs from the defaults
 

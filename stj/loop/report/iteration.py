@@ -13,6 +13,7 @@ from stj.loop.heldout_grades import HeldoutGrades
 from stj.loop.label_flags import LabelNoise
 from stj.loop.measures import BenchmarkReport, JudgeComparison
 from stj.loop.mixing import SourceCounts
+from stj.loop.panel_figures import PanelFigures
 from stj.verdict import Parser
 
 
@@ -64,6 +65,8 @@ class IterationReport:
     """What became of the pairs without a right judgment, if `judge.rescue` asks."""
     label_noise: LabelNoise | None = None
     """What the judges so far say about the labels, if `curate.label_noise` asks."""
+    panel: PanelFigures | None = None
+    """What it and the panel say about the training pairs, if `judge.panel` names members."""
     balanced: ClueBalanceCounts | None = None
     """The pairs that `curate.balance` left out, if it names clues."""
     dropped: dict[str, int] | None = None

@@ -7,6 +7,7 @@ from stj.loop.clue_balance import balance_words
 from stj.loop.counts import by_parser, rescue_words
 from stj.loop.label_flags import noise_words
 from stj.loop.mixing import mixing_words
+from stj.loop.panel_figures import panel_words
 from stj.loop.report.data_tables import counted
 from stj.loop.report.iteration import IterationReport, training_sets
 from stj.loop.report.words import number
@@ -52,6 +53,8 @@ def _data_notes(judge: str, data: IterationReport) -> Iterator[str]:
         yield f"For {judge}: {rescue_words(data.rescue)}"
     if data.label_noise:
         yield f"Labels for {judge}: {noise_words(data.label_noise)}"
+    if data.panel:
+        yield f"Judged for {judge}: {panel_words(data.panel)}"
     if data.balanced:
         yield f"Learned for {judge}: {balance_words(data.balanced)}"
     if data.labelled:

@@ -22,6 +22,7 @@ from stj.loop.report.iteration import IterationReport, heldout_subsets
 from stj.loop.report.iteration_plots import iteration_plots
 from stj.loop.report.judge_tables import accuracy_table, attack_table, comparisons_table, grades_table, subsets_table
 from stj.loop.report.notes import benchmark_notes, data_notes, grade_notes, heldout_notes, suspect_notes
+from stj.loop.report.panel_tables import panel_agreement_table, panel_table
 from stj.loop.report.settings import settings_of
 from stj.loop.report.templates import render, source
 from stj.storage.folder import Folder, json_bytes
@@ -113,6 +114,8 @@ def _training_data(iterations: Sequence[IterationReport]) -> dict[str, Any]:
         "data": data_table(iterations, page=True),
         "data_notes": [*data_notes(iterations), *suspect_notes(iterations)],
         "sources": sources_table(iterations),
+        "panel": panel_table(iterations),
+        "panel_agreement": panel_agreement_table(iterations),
         "data_grades": graded_table(iterations, page=True),
         "dashboard": dashboard_table(iterations, page=True),
         "categories": categories_table(iterations),
