@@ -82,8 +82,8 @@ class CurateConfig:
     that each clue alone is right in 50 ± 2%."""
     label_noise: float | None = None
     """Leave out a pair whose label is wrong with at least this probability, above 0.5, as all judges of the run so far see it
-    (stj/evals/label_noise.py). It needs two judges, so it begins in iteration 2. 1 leaves out none, and only reports. `null`
-    does not look."""
+    (stj/evals/label_noise.py). It needs two judges, so it begins in iteration 2, or in iteration 1 with other weights or
+    another prompt in `judge.panel`. 1 leaves out none, and only reports. `null` does not look."""
 
     def __post_init__(self) -> None:
         _check(bool(self.embedding), "curate.embedding is empty; name wordllama, a directory or a model on the hub")

@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stj.errors import ConfigError
 from stj.model_settings import ModelConfig
 from stj.prompts.given import packed
+from stj.setting_checks import check
 
 FIGURE_8 = "figure8"
 OPINIONS = "opinions/"
@@ -40,19 +40,19 @@ class PanelMember:
 
     def __post_init__(self) -> None:
         words = packed(self.prompt, self.prompt_format, f"{self.key}.prompt")
-        _check(
+        check(
             self.prompt_format is None or words != self.prompt,
             f"{self.key}.prompt_format={self.prompt_format}: prompt={self.prompt} has its own format: leave it out",
         )
         if words != self.prompt:
             object.__setattr__(self, "prompt", words)  # as frozen dataclasses do in __init__
             object.__setattr__(self, "prompt_format", None)  # the words hold it
-        _check(1 <= self.samples <= _MOST, f"{self.key}.samples={self.samples} opinions a pair: must be 1 to {_MOST}")
+        check(1 <= self.samples <= _MOST, f"{self.key}.samples={self.samples} opinions a pair: must be 1 to {_MOST}")
         warm = self.temperature
-        _check(
+        check(
             warm is None or (math.isfinite(warm) and 0 <= warm <= 2), f"{self.key}.temperature={warm}: must be 0 (greedy) to 2"
         )
-        _check(
+        check(
             self.model is None or bool(self.model.path or self.model.endpoint),
             f"{self.key}.model.path is empty; name a model, or leave model out for the judge of each iteration",
         )
@@ -69,26 +69,26 @@ def check_panel(
     """Raises ConfigError if two members are the same, if one is the judge itself, or if there are no pairs to judge."""
     if not panel:
         return
-    _check(compares, "judge.panel: judge.task=absolute compares no pairs: set judge.task=pairwise or both, or leave it out")
-    _check(judges, "judge.panel: examples.labelled_share=1 judges no pairs: leave it out, or choose a smaller share")
+    check(compares, "judge.panel: judge.task=absolute compares no pairs: set judge.task=pairwise or both, or leave it out")
+    check(judges, "judge.panel: examples.labelled_share=1 judges no pairs: leave it out, or choose a smaller share")
     names = [member.name for member in panel]
     bad = next((name for name in names if not _FOLDER.fullmatch(name)), None)
-    _check(
+    check(
         bad is None,
         f"judge.panel: name={bad!r}: can name a folder, so it must be at most 64 letters, digits, '.', '_' and '-', and begin "
         "with a letter or digit",
     )
     twice = next((name for name in names if names.count(name) > 1), None)
-    _check(twice is None, f"judge.panel: {twice} comes twice; give each member a name of its own")
+    check(twice is None, f"judge.panel: {twice} comes twice; give each member a name of its own")
     known = {_identity(PanelMember(name="judge"), first_judge, temperature): "the judge itself"}
     for member in panel:
         warm = temperature if member.temperature is None else member.temperature
-        _check(
+        check(
             warm > 0 or member.samples == 1,
             f"{member.key}.samples={member.samples}: at temperature=0 all are the same: set samples=1, or a temperature",
         )
         who = _identity(member, first_judge, temperature)
-        _check(
+        check(
             who not in known,
             f"{member.key}: has the model, prompt and temperature of {known.get(who)}: change one of them, or leave it out",
         )
@@ -127,8 +127,3 @@ def second_judge(panel: Sequence[PanelMember], first_judge: ModelConfig) -> bool
 def _identity(member: PanelMember, first_judge: ModelConfig, temperature: float) -> tuple[ModelConfig, str, float]:
     warm = temperature if member.temperature is None else member.temperature
     return member.model or first_judge, member.prompt, warm
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
