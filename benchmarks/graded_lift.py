@@ -29,7 +29,7 @@ CONF = ROOT / "conf" / "mini_grades.yaml"
 def judges(task: str, seed: int, runs: Path) -> list[dict[str, Any]]:
     """Runs or resumes one run; returns the figures of its judges."""
     root = runs / f"{task}{seed}"
-    settings = [f"seed={seed}", f"train.seed={seed}", f"run_root={root}", *TASKS[task]]
+    settings = [f"seed={seed}", "heldout.limit=480", f"train.seed={seed}", f"run_root={root}", *TASKS[task]]
     _stj("run", str(CONF), *settings)
     iterations: list[dict[str, Any]] = json.loads((root / "report.json").read_text())["iterations"]
     return [_figures(iteration) for iteration in iterations]
