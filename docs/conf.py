@@ -26,7 +26,7 @@ autodoc_typehints_format = "short"
 default_role = "literal"  # docstrings write `name` for code
 nitpick_ignore_regex = [
     ("py:.*", r"(?!stj\.).*"),  # other projects' pages are on the network
-    ("py:.*", r"stj\.(config|use_config|train_config|model_settings|generate|engine|verdict|rows)\..*"),  # settings have their own page
+    ("py:.*", r"stj\.(\w*config|model_settings|generate|engine|verdict|rows)\..*"),  # settings have their own page
 ]
 
 highlight_language = "text"
