@@ -59,7 +59,8 @@ Fields of recorded judgments, one judgment a row:
            figure8, fastchat, arena, judgebench, prometheus, llmbar, judgelm,
            pandalm, auto-j, boxed, letter, decision; best-of-four; and for
            grades of single answers rating, fastchat-grade, prometheus-grade.
-           With --benchmark grades: prometheus, flow, fastchat, line or json
+           With --benchmark grades: prometheus, flow, fastchat, selene, line,
+           json or number
   subset   as the benchmark has it: subset, source and response_model,
            question_id and turn, domain and styles
   grades   for mtbench, FastChat's grades of single answers: question_id, model,

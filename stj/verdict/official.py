@@ -69,6 +69,18 @@ def flow_grade(text: str, scale: Sequence[int]) -> Verdict | None:
     return _on_scale(match and match[1], scale) if opened and "</feedback>" in rest else None
 
 
+def selene_grade(text: str, scale: Sequence[int]) -> Verdict | None:
+    """The rule of Atla's examples for Selene: the first whole number behind "**Result:**"."""
+    match = re.search(r"\*\*Result:\*\*\s*+(\d++)", text, re.ASCII)
+    return _on_scale(match and match[1], scale)
+
+
+def leading_number(text: str, scale: Sequence[int]) -> Verdict | None:
+    """G-Eval's rule: the number with which the text begins, if it is a point of the scale; 4.0 is 4."""
+    match = re.match(r" ?([0-9.]++)", text)
+    return _on_scale(match and match[1], scale)
+
+
 def json_grade(text: str, scale: Sequence[int]) -> Verdict | None:
     """The rule of most scripts: the text, or what its first fence holds, is a JSON object with a whole number as `score`."""
     fenced = re.search(r"```(?:json)?(.*?)```", text, re.DOTALL)

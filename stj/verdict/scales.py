@@ -3,8 +3,10 @@
     prometheus   [RESULT] 4           Prometheus and Prometheus 2
     flow         <score>3</score>     Flow-Judge, behind its <feedback>
     fastchat     [[4]]                FastChat's and Auto-J's grades of single answers
+    selene       **Result:** 4        Atla's Selene, behind its **Reasoning:**
     line         Score: 4/5           on a line or in a sentence of its own, as "**Final score**: 4 out of 5" too
     json         {"score": 4}         an object, in a fenced block or not
+    number       4                    the last line, or all that is written, as G-Eval's judges do
 
 A grade is a point of the scale. 4.0 is the whole number 4, and is read as 4. Anything else is no grade: a number outside the
 scale, a fraction, a sign, "> 3", "4 or 5", or "4/10" on a scale to 5. Nothing is rounded or clipped. Nor is there a grade if
@@ -19,7 +21,7 @@ from functools import cache
 from stj.verdict import official
 from stj.verdict.reading import Format, Verdict
 
-GRADE_STYLES = ("prometheus", "flow", "fastchat", "line", "json")
+GRADE_STYLES = ("prometheus", "flow", "fastchat", "selene", "line", "json", "number")
 """Every style of `grade_format`, by name."""
 
 # Directly before a number, each makes another number of it; but "<score>4" and "<4>" are the number 4.
@@ -54,6 +56,7 @@ _SENTENCE = r"(?:^|(?<=[.!?;:)\]\"'”»*_>] )|(?<=>))"
 _SCORE_WORD = (
     r"(?i:(?:(?:my|the|final|overall|total)[ ]){0,3}(?:score|rating|grade))(?![\"'])"  # A key of JSON ends with a quote.
 )
+_RESULT = rf"^{_MARKS}(?i:(?:final[ ])?result)[^\w\n:=]{{0,8}}[:=]"
 _OTHER_TOP = r"[\"'](?i:max(?:imum)?(?:_score)?|out_of|scale)[\"']\s?:\s?"
 _SCORE_KEY = r"(?i:(?:final_|overall_)?(?:score|rating|grade))"
 
@@ -78,6 +81,7 @@ def grade_format(style: str, scale: tuple[int, ...]) -> Format:
         means=points.get,
         paper=lambda text: rule(text, scale),
         answers=1,
+        only_at_end=style == "number",
     )
 
 
@@ -87,7 +91,7 @@ def written_grade(style: str, feedback: str, score: int) -> str:
         return json.dumps({"feedback": feedback, "score": score}, ensure_ascii=False)
     if style == "flow":
         return f"<feedback>\n{feedback}\n</feedback>\n<score>\n{score}\n</score>"
-    gap = "\n" if style == "line" else " "
+    gap = "\n" if style in ("selene", "line", "number") else " "
     return f"{feedback.rstrip()}{gap if feedback.strip() else ''}{_FORMS[style].format(score)}"
 
 
@@ -97,9 +101,11 @@ def _tag(style: str, top: int) -> re.Pattern[str]:
         "prometheus": rf"(?i:\[(?:RESULT|SCORE)(?:\]|:)):?(?:{_MARKS}(?i:score))?{_GAP}{number}",
         "flow": rf"(?i:<score>)\s?{_BEFORE}{number}{_MARKS}\s?(?i:</score>)",
         "fastchat": rf"\[\[\s?{number}\s?\]\](?:{per_top}|({_OF}{_COUNT}|{_MORE}|[.,][0-9]++|[ ]?%))?+",
+        "selene": rf"{_RESULT}{_GAP}{number}",
         "line": rf"{_SENTENCE}{_MARKS}{_SCORE_WORD}(?:[ ]?\((?:[^()\n]{{0,20}}[^0-9()\n])?{top}\))?{_is()}{_GAP}{number}",
         "json": rf"(?:(\\))?[\"']{_SCORE_KEY}\\?[\"']\s?:\s?[\"']?{number}(?=\\?[\"']?\s?[,}}\n])"
         rf"|(?<!\\)[\"'](?i:score)[\"']\s?(:)|{_OTHER_TOP}[\"']?(?:[0-9]{{1,3}}[ ]?[-–][ ]?)?+(?!{top}\b)([0-9]++)",
+        "number": rf"^{_BEFORE}{number}{_MARKS}$",
     }
     return re.compile(tags[style], re.MULTILINE)
 
@@ -125,21 +131,27 @@ _OPENINGS = {
     "prometheus": r"(?i:\[(?:RESULT|SCORE)(?:\]|:))",
     "flow": r"(?i:<score>)",
     "fastchat": r"(?<!\w)\[\[(?!(?i:user question|criterion|scale|score\]|rating\]))",  # But for the headings of a prompt.
+    "selene": _RESULT,
     "line": rf"^{_MARKS}{_SCORE_WORD}(?:[ ]?\([^()\n]{{0,30}}\))?[^\w\n:=]{{0,8}}[:=]",
     "json": rf"(?<!\\)[\"']{_SCORE_KEY}[\"']\s?:\s?+(?![\"']\w)",
+    "number": r"\?",  # Anything but marks behind a number means that it is not the last line; this mark puts it in doubt.
 }
 """What opens a place for a grade."""
 _FORMS = {
     "prometheus": "[RESULT] {}",
     "flow": "<score>{}</score>",
     "fastchat": "[[{}]]",
+    "selene": "**Result:** {}",
     "line": "Score: {}",
     "json": '"score": {}',
+    "number": "{}",
 }
 _RULES: dict[str, Callable[[str, Sequence[int]], Verdict | None]] = {
     "prometheus": official.prometheus_absolute,
     "flow": official.flow_grade,
     "fastchat": official.fastchat_point,
+    "selene": official.selene_grade,
     "line": official.prometheus_absolute,  # No project owns "Score: 4/5"; prometheus-eval's rule reads it.
     "json": official.json_grade,
+    "number": official.leading_number,
 }

@@ -289,7 +289,7 @@ def test_a_row_that_is_no_grade_is_one_line(
         (
             [{"label": 4, "text": "fine"}],
             [],
-            'no format of grades (prometheus, flow, fastchat, line, json) fits any text; one ends with "fine"',
+            'no format of grades (prometheus, flow, fastchat, selene, line, json, number) fits any text; one ends with "fine"',
         ),
         (
             [*texts("[RESULT] {}"), *({**row, "id": f"x{row['id']}"} for row in texts("<score>{}</score>"))],

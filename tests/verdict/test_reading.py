@@ -273,6 +273,7 @@ def test_the_other_label() -> None:
         ("letter", "A", "A", "A", "A"),
         ("letter", "**B**.\n", "B", "B", None),
         ("letter", "Both are short.\n\nFinal verdict: B", "B", "B", None),
+        ("letter", "**Reasoning:** Both are short.\n\n**Result:** B", "B", "B", None),
         ("letter", "A\nBecause it is right", None, "A", None),
         ("letter", "A\nB", None, None, None),
         ("letter", "Assistant A:\n* it is right", None, None, None),

@@ -17,8 +17,10 @@ WRITTEN = {
     "prometheus": "Feedback: it is short. [RESULT] {}",
     "flow": "<feedback>It is short.</feedback>\n<score>{}</score>",
     "fastchat": "It is short. Rating: [[{}]]",
+    "selene": "**Reasoning:** It is short.\n\n**Result:** {}",
     "line": "It is short.\nScore: {}",
     "json": '{{"feedback": "It is short.", "score": {}}}',
+    "number": "{}",
 }
 
 
@@ -191,6 +193,31 @@ def read(style: str, text: str, scale: tuple[int, ...] = FIVE) -> tuple[str | No
         ("json", '{"score": 4, "scale": "1-10"}', None, None, "4"),
         ("json", '{"score": 4, "scale": "1-5"}', None, "4", "4"),
         ("json", "[" * 100_000, None, None, None),
+        ("selene", "**Reasoning:** It is short.\n\n**Result:** 4", "4", "4", "4"),
+        ("selene", "**Result**: 4/5", "4", "4", None),
+        ("selene", "Result: 4", "4", "4", None),
+        ("selene", "**Result:**\n4", "4", "4", "4"),
+        ("selene", "**Result:** 4.5", None, None, "4"),
+        ("selene", "**Result:** 4/10", None, None, "4"),
+        ("selene", "**Result:** A", None, None, None),
+        ("selene", "**Result:** 4\n\n**Reasoning:** It is short.", None, "4", "4"),
+        ("selene", "The result is 4", None, None, None),
+        ("selene", "**Result:** 4\n**Result:** N/A", None, None, "4"),
+        ("number", "4", "4", "4", "4"),
+        ("number", " 4.0\n", "4", "4", "4"),
+        ("number", "**4**", "4", "4", None),
+        ("number", "4/5", "4", "4", "4"),
+        ("number", "4 out of 5.", "4", "4", "4"),
+        ("number", "4/10", None, None, "4"),
+        ("number", "It is short.\n4", "4", "4", None),
+        ("number", "3\n4", "4", "4", "3"),
+        ("number", "4\nIt is short.", None, None, "4"),
+        ("number", "It is worth 4", None, None, None),
+        ("number", "4 5", None, None, "4"),
+        ("number", "4.5", None, None, None),
+        ("number", "-4", None, None, None),
+        ("number", "7", None, None, None),
+        ("number", "1. First\n2. Second", None, None, "1"),
     ],
 )
 def test_what_each_parser_reads(style: str, text: str, strict: str | None, distinct: str | None, paper: str | None) -> None:
@@ -220,6 +247,7 @@ PIECES = (
         "]]",
         "Score: ",
         "**Score**",
+        "**Result:** ",
         '"score": ',
     ),
     *(
@@ -261,7 +289,8 @@ def test_any_text_has_a_point_of_the_scale_or_none(style: str, text: str, scale:
 @given(first=st.sampled_from(FIVE), second=st.sampled_from(FIVE), between=WORDS)
 def test_two_grades_that_differ_are_none(style: str, first: int, second: int, between: str) -> None:
     text = f"{WRITTEN[style].format(first)}\n{between}\n{WRITTEN[style].format(second)}"
-    assert read(style, text)[1] == (str(first) if first == second else None)
+    decided = first == second or style == "number"  # Only its place at the end makes a bare number a grade.
+    assert read(style, text)[1] == (str(second) if decided else None)
 
 
 @EVERY
@@ -393,7 +422,15 @@ REPEATED = (
         "[RESULT] N/A ",
     ),
 )
-BEGUN = {"prometheus": "[RESULT] ", "flow": "<score>", "fastchat": "[[", "line": "Score: ", "json": '"score": '}
+BEGUN = {
+    "prometheus": "[RESULT] ",
+    "flow": "<score>",
+    "fastchat": "[[",
+    "selene": "**Result:** ",
+    "line": "Score: ",
+    "json": '"score": ',
+    "number": "",
+}
 
 
 @pytest.mark.slow
