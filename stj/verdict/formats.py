@@ -49,7 +49,9 @@ _MARKS = r"[^\w\n]{0,8}"  # Markup and quotes around a value; bounded, so that a
 _LINE_REST = r"(?:[^\w\n<:\[\]]|</?[^<>\s]{1,40}>|<\|[^<>\s]{1,40}\|>)*+(?=\n|\Z)"  # Marks and end tags up to its end.
 _SCORE = r"(\d{1,3}+(?:\.\d{1,3}+)?+)(?:\s?/\s?10)?+"
 _ANSWER_WORD = r"(?i:response|assistant|answer|output|option|model)"
-_LEADING_WORD = rf"(?:{_ANSWER_WORD}|(?i:my|the|final|better|best|preferred|verdict|decision|choice|winner|result|is))"
+_LEADING_WORD = (
+    rf"(?:{_ANSWER_WORD}|(?i:my|the|final|better|best|preferred|verdict|decision|choice|winner|is|result(?=\W{{0,3}}:)))"
+)
 
 PAIR = Format(
     name="figure8",

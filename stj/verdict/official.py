@@ -70,8 +70,8 @@ def flow_grade(text: str, scale: Sequence[int]) -> Verdict | None:
 
 
 def selene_grade(text: str, scale: Sequence[int]) -> Verdict | None:
-    """The rule of Atla's examples for Selene: the first whole number behind "**Result:**"."""
-    match = re.search(r"\*\*Result:\*\*\s*+(\d++)", text, re.ASCII)
+    """The word behind the first "**Result:**", if it is a point of the scale. Atla's prompt asks for it; no parser is published."""
+    match = re.search(r"\*\*Result:\*\*\s*+(\S++)", text)
     return _on_scale(match and match[1], scale)
 
 
