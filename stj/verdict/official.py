@@ -70,7 +70,7 @@ def flow_grade(text: str, scale: Sequence[int]) -> Verdict | None:
 
 
 def selene_grade(text: str, scale: Sequence[int]) -> Verdict | None:
-    """The word behind the first "**Result:**", if it is a point of the scale. Atla's prompt asks for it; no parser is published."""
+    """The word behind the first "**Result:**", as Atla's prompt asks for it, if it is a point; no parser is published."""
     match = re.search(r"\*\*Result:\*\*\s*+(\S++)", text)
     return _on_scale(match and match[1], scale)
 
