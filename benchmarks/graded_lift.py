@@ -4,16 +4,21 @@
     python benchmarks/graded_lift.py --seeds 0 --tasks absolute random
 
 Writes benchmarks/results/graded_lift.json: for each run seed the figures of each judge, and what a judge of both tasks loses on
-each against the judge of that task alone. `random` is the control, judge.task=absolute with judge.keep=random: any two scores
+each against the judge of that task alone; then the means of all seeds, for two trainings differ by more than two tasks do.
+`random` is the control, judge.task=absolute with judge.keep=random: any two scores
 are kept, right or not. The last judges of one task each are merged, as Prometheus 2's were, and measured beside the merged one.
 """
 
 import argparse
 import json
+import math
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import t as student
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "graded_lift.json"
@@ -42,6 +47,22 @@ def merged(seed: int, runs: Path) -> dict[str, dict[str, float]]:
     if not out.exists():
         _stj("merge", *map(str, parents.values()), str(out))
     return {name: _scores(model) for name, model in {**parents, "merged": out}.items()}
+
+
+def means(summaries: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The mean over the seeds of each figure that several seeds have, with Student's 95% interval."""
+    of_seeds: dict[str, list[float]] = {}
+    for summary in summaries:
+        for name, points in summary.items():
+            if isinstance(points, float):
+                of_seeds.setdefault(name, []).append(points)
+    return {name: _mean(points) for name, points in of_seeds.items() if len(points) > 1}
+
+
+def _mean(points: list[float]) -> dict[str, float]:
+    seeds, middle = len(points), statistics.mean(points)
+    reach = float(student.ppf(0.975, seeds - 1)) * statistics.stdev(points) / math.sqrt(seeds)
+    return {"seeds": seeds, "mean": round(middle, 1), "low": round(middle - reach, 1), "high": round(middle + reach, 1)}
 
 
 def _scores(model: Path) -> dict[str, float]:
@@ -84,7 +105,7 @@ def main() -> None:
         runs.append({"seed": seed, **made, "summary": summary})
         print(json.dumps({"seed": seed, **summary}))
         RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps({"runs": runs}, indent=1) + "\n")
+        RESULT.write_text(json.dumps({"runs": runs, "means": means([run["summary"] for run in runs])}, indent=1) + "\n")
     print(f"written to {RESULT}")
 
 
@@ -94,11 +115,10 @@ def _summary(made: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     for task, (first, *_, last) in made.items():
         for name in ("exact", "spearman", "pairs"):
             summary[f"{task}: {name}"] = round(100 * (last[name] - first[name]), 1)
-    if {"absolute", "both", "pairwise"} <= made.keys():
-        both = made["both"][-1]
-        summary["both less than absolute: exact"] = round(100 * (made["absolute"][-1]["exact"] - both["exact"]), 1)
-        summary["both less than absolute: spearman"] = round(100 * (made["absolute"][-1]["spearman"] - both["spearman"]), 1)
-        summary["both less than pairwise: pairs"] = round(100 * (made["pairwise"][-1]["pairs"] - both["pairs"]), 1)
+    for alone, name in (("absolute", "exact"), ("absolute", "spearman"), ("pairwise", "pairs")):
+        if {alone, "both"} <= made.keys():
+            less = made[alone][-1][name] - made["both"][-1][name]
+            summary[f"both less than {alone}: {name}"] = round(100 * less, 1)
     return summary
 
 
