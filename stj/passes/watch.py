@@ -84,8 +84,7 @@ class PassWatch(threading.Thread):
         with self._lock:
             self._progress.add(self._committer.add(table))
             if self._committer.due:
-                with suppress(GetTimeoutError):  # then the cost is that of the last look
-                    self._update()  # the registry has the cost of these rows, which is committed with them
+                self._try_update()  # the registry has the cost of these rows, which is committed with them
                 self._commit_due()
 
     def commit(self) -> None:
@@ -96,6 +95,10 @@ class PassWatch(threading.Thread):
     def update(self) -> None:
         """Updates the progress, the metrics and the live line."""
         with self._lock:
+            self._try_update()
+
+    def _try_update(self) -> None:
+        with suppress(GetTimeoutError):  # on a machine with too much to do: the cost is that of the last look, and no row fails
             self._update()
 
     def _update(self) -> None:
