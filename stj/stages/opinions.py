@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from stj.config import JudgeConfig
+from stj.errors import PromptTooLong
 from stj.generate import Generate, Sampling
 from stj.panel import PanelMember
 from stj.prompts.given import variant_of
@@ -18,9 +19,12 @@ from stj.verdict import parse
 
 
 async def give_opinions(row: Row, generate: Generate, members: Sequence[PanelMember], config: JudgeConfig, seed: int) -> Row:
-    """The row with the opinions of these members, all in the A/B order that the judge sees."""
+    """The row with the opinions of these members, all in the A/B order that the judge sees.
+
+    A member whose prompt leaves no room for an answer has none: the pair stays, for the judge and the other members.
+    """
     opinions = await together(_opinion(row, generate, member, index, config, seed) for member, index in _asked(members))
-    return replace(row, opinions=tuple(opinions))
+    return replace(row, opinions=tuple(opinion for opinion in opinions if opinion is not None))
 
 
 def decoding_of(member: PanelMember, config: JudgeConfig) -> Sampling:
@@ -35,17 +39,22 @@ def _asked(members: Sequence[PanelMember]) -> Iterator[tuple[PanelMember, int]]:
         yield from ((member, index) for index in range(member.samples))
 
 
-async def _opinion(row: Row, generate: Generate, member: PanelMember, index: int, config: JudgeConfig, seed: int) -> Opinion:
+async def _opinion(
+    row: Row, generate: Generate, member: PanelMember, index: int, config: JudgeConfig, seed: int
+) -> Opinion | None:
     assert row.pair is not None, f"row {row.id} has no pair"
     winner = row.pair.better_as or label_of_winner(seed, row.id)
     variant = variant_of(member.prompt)
-    judgment: Judgment = await sample_judgment(
-        generate,
-        judge_messages(row.instruction, row.pair, winner, variant, row.reference),
-        decoding_of(member, config),
-        purpose="sampled",
-        winner=winner,
-        index=index,
-        read=partial(parse, wording=variant.wording, parser=config.parser),
-    )
+    try:
+        judgment: Judgment = await sample_judgment(
+            generate,
+            judge_messages(row.instruction, row.pair, winner, variant, row.reference),
+            decoding_of(member, config),
+            purpose="sampled",
+            winner=winner,
+            index=index,
+            read=partial(parse, wording=variant.wording, parser=config.parser),
+        )
+    except PromptTooLong:
+        return None
     return Opinion(member=member.name, judgment=judgment)
