@@ -6,7 +6,7 @@ opinions say which pairs are contested and which labels are doubtful. They are n
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from stj.model_settings import ModelConfig
@@ -121,9 +121,16 @@ def members_with(panel: Sequence[PanelMember], weights: ModelConfig, first_judge
 
 def second_judge(panel: Sequence[PanelMember], first_judge: ModelConfig) -> bool:
     """Whether some member has other weights or another prompt than the judge of iteration 1: its errors are its own."""
-    return any(member.prompt != FIGURE_8 or member.model not in (None, first_judge) for member in panel)
+    first = _judge_by(first_judge)
+    return any(member.prompt != FIGURE_8 or _judge_by(member.model or first_judge) != first for member in panel)
 
 
-def _identity(member: PanelMember, first_judge: ModelConfig, temperature: float) -> tuple[ModelConfig, str, float]:
+def _identity(member: PanelMember, first_judge: ModelConfig, temperature: float) -> tuple[Hashable, ...]:
     warm = temperature if member.temperature is None else member.temperature
-    return member.model or first_judge, member.prompt, warm
+    return _judge_by(member.model or first_judge), member.prompt, warm
+
+
+def _judge_by(model: ModelConfig) -> tuple[Hashable, ...]:
+    """The weights of a model, and how it is prompted: a longer context or more GPUs make no other judge."""
+    weights = (model.path, model.revision, model.load_format, model.endpoint, model.name)
+    return *weights, model.chat_options, model.fixed_sampling
