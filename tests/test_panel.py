@@ -188,13 +188,14 @@ def test_temperatures_are_one_judge_and_prompts_are_two(tmp_path: Path) -> None:
     run = Run(config(tmp_path, "iterations=1", "judge.sampling=all", panel(HOT, ARENA, SECOND)))
     write(next(run.passes), [said(0, "+-", hot="+", arena="-")])
     [pairs, other] = run.iterations[0].annotation
-    voices = independent_judges(pairs.artifact, run.config.judge)
+    voices = list(independent_judges(pairs.artifact, pairs.members, run.config.judge).values())
     assert [sorted(voice.members) for voice in voices] == [["arena"], ["hot"]]
     drawn = voices[1].count(said(0, "+-", hot="+", arena="-"))
     assert drawn == (2, 3)
-    assert [sorted(voice.members) for voice in independent_judges(other.artifact, run.config.judge)] == [["second"]]
+    [voice] = independent_judges(other.artifact, other.members, run.config.judge).values()
+    assert sorted(voice.members) == ["second"]
     write(other, [said(0, "", second="+")])
-    names = [name for name, _ in panel_voices(pairs.artifact, [other.artifact], run.config.judge)]
+    names = [name for name, _ in panel_voices(pairs.artifact, run.iterations[0].examples.heard, run.config.judge)]
     assert names == ["", "hot", "arena", "second"]
 
 
@@ -203,9 +204,10 @@ def test_a_member_that_does_not_follow_its_prompt_is_no_judge_and_is_named(tmp_p
     run = Run(config(tmp_path, *words))
     [pairs] = run.iterations[0].annotation
     write(pairs, [said(number, "+-", hot="+-"[number % 2], arena="?") for number in range(8)])
-    assert len(judges_draws(pairs.artifact, [], run.config)) == 1
-    assert label_flags(pairs.artifact, [], run.config) is None
-    figures = panel_figures(pairs.artifact, [], run.config.judge)
+    heard = run.iterations[0].examples.heard
+    assert len(judges_draws(pairs.artifact, [], run.config, heard)) == 1
+    assert label_flags(pairs.artifact, [], run.config, heard) is None
+    figures = panel_figures(pairs.artifact, heard, run.config.judge)
     assert figures is not None
     assert [(member.name, member.pairs, member.accuracy) for member in figures.members[1:]] == [
         ("hot", 8, 0.5),
@@ -243,3 +245,12 @@ def test_a_pass_of_opinions_that_was_killed_asks_only_for_the_rest(tmp_path: Pat
     left = list(unfinished(other.read_training, again.finished))
     assert [row.id for row in left] == ["row-000", "row-002"]
     assert all(row.pair and not row.judgments and not row.opinions for row in left)  # nothing of the judge's comes along
+
+
+def test_a_longer_context_makes_no_other_judge(tmp_path: Path) -> None:
+    seed = "package://mini/seed_model"
+    with pytest.raises(ConfigError, match="of the judge itself"):
+        config(tmp_path, panel(f"{{name: me, model: {{path: {seed}, max_model_len: 1024}}}}"))
+    warm = panel(f"{{name: me, temperature: 1.1, model: {{path: {seed}, max_model_len: 1024}}}}")
+    with pytest.raises(ConfigError, match="with one judge, its errors and wrong labels look the same"):
+        config(tmp_path, warm, "iterations=1", "curate.label_noise=0.9")

@@ -124,7 +124,7 @@ def _requests(use: ModelUse, config: Config) -> Iterator[LongestRequest]:
     judges_training = config.iterations > 1 or config.train.preference.source == "warm_up"
     if "models.first_judge" in use.roles or (seed and judges_training):
         yield from judge_requests(config)
-    follows = "models.first_judge" in use.roles or (seed and config.iterations > 1)
+    follows = "models.first_judge" in use.roles or (seed and judges_training)
     named = (member for member in config.judge.panel if member.model == use.model or (follows and member.model is None))
     yield from opinion_requests(config, list(named))
     if seed and (config.heldout.measures or config.benchmarks or config.train.selection.path):

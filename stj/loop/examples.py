@@ -17,6 +17,7 @@ from stj.loop.inputs import kept_out, training_pairs
 from stj.loop.labelled import LabelledExamples
 from stj.loop.lessons import Lesson, Lessons, holds_thought
 from stj.loop.mixing import MOST_TIMES, MixedBalance, SourceCounts, source_counts, source_of
+from stj.loop.opinions import PassOpinions
 from stj.loop.score_balance import Points, ScoreBalance
 from stj.loop.tasks import TaskMix, grade_example, to_example
 from stj.rows import Example, Row, examples_to_table, row_from_dict
@@ -69,8 +70,8 @@ class ExampleSelection:
     """The pass that made the pairs."""
     earlier: Sequence[Artifact]
     """The passes that judged the pairs in the iterations before."""
-    opinions: Sequence[Artifact] = ()
-    """The passes in which members of the panel judged the pairs with weights of their own."""
+    opinions: Sequence[PassOpinions] = ()
+    """The passes that hold opinions of the panel."""
     objective: Objective
     config: Config
     _repeats: dict[str, str] = field(default_factory=dict, init=False)

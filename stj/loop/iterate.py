@@ -73,7 +73,7 @@ def iterate(iteration: Iteration, make: Make) -> None:
     make(iteration.examples)  # 3.4: keep one right judgment a pair, as many labels A as B
     if iteration.warm_up:  # not in the paper: train.objective=sft_then_dpo learns right judgments first (RISE)
         make(iteration.warm_up)
-        for preferences in iteration.again or ():
+        for preferences in iteration.again:
             make(preferences)
     make(iteration.model)  # 3.5: fine-tune the seed, never M_{i-1}, to M_i
     for measured in iteration.measured:  # M_T is measured; earlier judges are measured while they judge the next pairs

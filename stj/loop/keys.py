@@ -63,13 +63,13 @@ def pass_key(
     pairs: str | None,
     curated: str | None = None,
     answered: Mapping[str, str] | None = None,
-    members: Sequence[PanelMember] = (),
+    panel: Mapping[str, Key] | None = None,
 ) -> Key:
     """The key of a pass; `pairs` is the fingerprint of the pass that made the pairs, None if this pass makes them.
 
     `curated` says what was decided about its instructions (`decisions_identity`), None without curation. `answered` are the
     fingerprints of the passes in which policies answered questions, by the name of the source.
-    `members` of the panel give opinions in it.
+    `panel` says which members of the panel give opinions in it, and how (`panel_key`).
     """
     key: Key = {"step": "pass", "model": {"weights": weights, **loading_settings(model), **config.engine.drawn_by(config.seed)}}
     if "answers" in parts:
@@ -96,15 +96,15 @@ def pass_key(
                 "checking": plain(config.judge.decoding.greedy()),
             }
             prompts.append(WRITE_RUBRIC)
-    elif judges or members:
+    elif judges or panel:
         key["pairs"] = pairs
     if judges:
         judge = config.judge.again if "judge_again" in parts else config.judge
         key |= {"judge": _judging_settings(judge), "seed": config.seed}  # the seed orders A and B
         if judge.grades:
             key["grading"] = config.grading.key
-    if members:
-        key |= {"panel": panel_key(config, members), "seed": config.seed}
+    if panel:
+        key |= {"panel": dict(panel), "seed": config.seed}
     if "heldout" in parts:
         key["heldout"] = _heldout_settings(config)
     if judges or "heldout" in parts:
@@ -174,14 +174,14 @@ def _judging_settings(judge: JudgeConfig) -> Key:
     return settings
 
 
-def panel_key(config: Config, members: Sequence[PanelMember]) -> Key:
+def panel_key(judge: JudgeConfig, members: Sequence[PanelMember]) -> dict[str, Key]:
     """What the opinions of members depend on beside their weights, by the name of the member."""
     return {
         member.name: {
             "prompt": dict(variant_of(member.prompt).hashes),
-            "decoding": plain(decoding_of(member, config.judge)),
+            "decoding": plain(decoding_of(member, judge)),
             "samples": member.samples,
-            "parser": config.judge.parser,
+            "parser": judge.parser,
         }
         for member in members
     }
@@ -215,7 +215,7 @@ def examples_key(
     """The key of selecting examples from the pass with the fingerprint `judged`; None if all examples are labelled.
 
     `first` says whether no judge has judged the pairs before: rules that need an earlier one do nothing then.
-    `opinions` are the fingerprints of the passes in which members of the panel judge with weights of their own, by name.
+    `opinions` are the fingerprints of the other passes that hold opinions of the panel, by name.
     """
     key: Key = {"step": "examples", "judged": judged, "objective": objective, "seed": config.seed}
     prompts: tuple[str, ...] = judging.JUDGE_PROMPTS
@@ -289,6 +289,28 @@ def training_key(
             "engine": {**loading_settings(model), **config.engine.drawn_by(config.seed)},
         }
     return key
+
+
+def without_content(key: Key, *, makes_pairs: bool) -> Key:
+    """The key of a pass without the content of files, and without the fingerprint of the pairs, which names that content too.
+
+    The texts to keep out are content as well: they only make tombstones, for which no model is asked.
+    """
+    key = {name: dict(value) if isinstance(value, dict) else value for name, value in key.items()}
+    if isinstance(source := key.get("source"), dict) and "preferences" in source:
+        source["preferences"] = [_without_file(given) for given in source["preferences"]]
+    for place, name in (("source", "path"), ("source", "keep_out"), ("source", "all_benchmarks"), ("heldout", "path")):
+        if isinstance(key.get(place), dict):
+            key[place].pop(name, None)
+    if not makes_pairs:
+        key.pop("pairs", None)
+    return key
+
+
+def _without_file(given: Key) -> Key:
+    """What a key holds of a source of pairs, without the content of its files. A data set of the hub is no file to repair."""
+    on_hub = "@" in given["content"]
+    return {name: value for name, value in given.items() if name != "content" or on_hub}
 
 
 def _hashes(prompts: Sequence[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from stj.loop.counts import Funnel, GradingCounts, JudgingCounts, RescueCounts, 
 from stj.loop.examples import ExampleSelection
 from stj.loop.inputs import PassPart, count_inputs, kept_out, read_measured, read_training
 from stj.loop.label_flags import LabelNoise, noise_words
+from stj.loop.opinions import PassOpinions
 from stj.loop.phase import Phase
 from stj.loop.questions import answered_by, count_questions, no_pair_words, read_questions
 from stj.models.shapes import shape_of
@@ -295,9 +296,15 @@ class ExamplesPhase(Phase):
     earlier: tuple[PassPhase, ...]
     """The passes that judged the pairs in the iterations before."""
     opinions: tuple[PassPhase, ...]
-    """The passes in which members of the panel judged the pairs that name their weights."""
+    """The other passes in which members of the panel judged the pairs (stj/loop/panel_passes.py)."""
     objective: Objective
     """What the examples are for."""
+
+    @property
+    def heard(self) -> list[PassOpinions]:
+        """Each pass that holds opinions of the panel: also those of the judges, that of the current one last."""
+        passes = {phase.name: phase for phase in (*self.opinions, *self.earlier, self.judged) if phase}
+        return [PassOpinions(phase.artifact, phase.members) for phase in passes.values() if phase.members]
 
     def run(self, line: LiveLine | None = None) -> None:
         """Keeps one right judgment a pair, with as many labels A as B. Raises PassFailed if there is nothing to learn."""
@@ -306,7 +313,7 @@ class ExamplesPhase(Phase):
             judged=self.judged.artifact if self.judged else None,
             pairs=self.pairs.artifact if self.pairs else None,
             earlier=[phase.artifact for phase in self.earlier],
-            opinions=[phase.artifact for phase in self.opinions],
+            opinions=self.heard,
             objective=self.objective,
             config=self.config,
         )

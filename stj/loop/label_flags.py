@@ -8,7 +8,7 @@ import numpy as np
 
 from stj.config import Config
 from stj.evals.label_noise import FEWEST_JUDGES, estimate_noise, planted_auroc
-from stj.loop.opinions import draws_of, independent_judges
+from stj.loop.opinions import PassOpinions, draws_of_judges
 from stj.loop.pair_draws import PairDraws, digest_of_id
 from stj.rows import Row
 from stj.storage.artifacts import Artifact
@@ -87,11 +87,11 @@ class LabelFlags:
 
 
 def label_flags(
-    judged: Artifact | None, earlier: Sequence[Artifact], config: Config, opinions: Sequence[Artifact] = ()
+    judged: Artifact | None, earlier: Sequence[Artifact], config: Config, opinions: Sequence[PassOpinions] = ()
 ) -> LabelFlags | None:
     """The flags; None if `curate.label_noise` does not ask for them, or too few judges have a verdict on any pair.
 
-    In `opinions`, members of the panel judged the pairs with weights of their own.
+    `opinions` are the passes that hold opinions of the panel.
     """
     threshold = config.curate.label_noise
     if threshold is None or judged is None:
@@ -101,12 +101,11 @@ def label_flags(
 
 
 def judges_draws(
-    judged: Artifact, earlier: Sequence[Artifact], config: Config, opinions: Sequence[Artifact] = ()
+    judged: Artifact, earlier: Sequence[Artifact], config: Config, opinions: Sequence[PassOpinions] = ()
 ) -> list[PairDraws]:
     """The verdicts of each judge whose errors are its own, without those who have none at all; the current judge is last."""
     passes = _each_once(judged, earlier, opinions)
-    judges = ((artifact, independent_judges(artifact, config.judge)) for artifact in passes)
-    *others, current = (draws for artifact, voices in judges for draws in draws_of(artifact, voices))
+    *others, current = draws_of_judges(judged, passes, opinions, config.judge)
     return [*(draws for draws in others if len(draws.digests)), current]
 
 
@@ -123,7 +122,8 @@ def noise_words(noise: LabelNoise) -> str:
     )
 
 
-def _each_once(judged: Artifact, earlier: Sequence[Artifact], opinions: Sequence[Artifact]) -> list[Artifact]:
-    """The passes that judged the pairs, that of the current judge last; an earlier judge's may hold opinions too."""
-    by_place = {artifact.folder.uri: artifact for artifact in (*opinions, *earlier) if artifact.folder.uri != judged.folder.uri}
+def _each_once(judged: Artifact, earlier: Sequence[Artifact], opinions: Sequence[PassOpinions]) -> list[Artifact]:
+    """The passes that judged the pairs, that of the current judge last; those of judges may hold opinions too."""
+    given = (*(each.artifact for each in opinions), *earlier)
+    by_place = {artifact.folder.uri: artifact for artifact in given if artifact.folder.uri != judged.folder.uri}
     return [*by_place.values(), judged]

@@ -9,7 +9,7 @@ from stj.loop.counts import JudgingCounts
 from stj.loop.inputs import training_pairs
 from stj.loop.label_balance import to_learn
 from stj.loop.label_flags import LabelNoise, label_flags
-from stj.loop.opinions import panel_draws
+from stj.loop.opinions import PassOpinions, panel_draws
 from stj.loop.pair_draws import PairDraws
 from stj.rows import Judgment, Row, row_from_dict
 from stj.storage.artifacts import Artifact
@@ -29,7 +29,7 @@ class Lesson:
 class Lessons:
     """What pairs teach under a config: those of the pass `judged`; `earlier` are the passes of the iterations before.
 
-    In `opinions`, members of the panel judged the pairs with weights of their own.
+    `opinions` are the passes that hold opinions of the panel.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Lessons:
         objective: Objective,
         judged: Artifact | None = None,
         earlier: Sequence[Artifact] = (),
-        opinions: Sequence[Artifact] = (),
+        opinions: Sequence[PassOpinions] = (),
     ) -> None:
         self._compares = config.judge.compares
         self._objective = objective
@@ -90,7 +90,7 @@ def holds_thought(row: Row) -> bool:
 
 
 def _boundary(
-    config: Config, judged: Artifact | None, earlier: Sequence[Artifact], opinions: Sequence[Artifact]
+    config: Config, judged: Artifact | None, earlier: Sequence[Artifact], opinions: Sequence[PassOpinions]
 ) -> Boundary | None:
     """Which pairs are near the boundary; None if all are learned."""
     wanted = config.select.disagreement

@@ -1,13 +1,15 @@
 """Who has judged the training pairs: the judges of the iterations and the members of the panel, and how often each is right.
 
     judge of a pass      its samples of Figure 8, which train
-    member of the panel  its opinions, which only choose pairs; they lie in the pass that loads its weights
+    member of the panel  its opinions, which only choose pairs; they lie in a pass with its weights (panel_passes.py)
 
 Two prompts make two judges of the same weights, as far as errors go. Two temperatures do not: their samples are one judge's.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from stj.config import JudgeConfig
 from stj.loop.inputs import training_pairs
@@ -16,6 +18,17 @@ from stj.panel import FIGURE_8, PanelMember
 from stj.rows import Judgment, Row, row_from_dict
 from stj.storage.artifacts import Artifact
 from stj.verdict import Label
+
+_NOT_OF_A_JUDGE = ("dtype", "max_model_len")
+"""What a key has of a model that does not make another judge of the same weights."""
+
+
+class PassOpinions(NamedTuple):
+    """A pass that holds opinions of members of the panel."""
+
+    artifact: Artifact
+    members: Sequence[PanelMember]
+    """Those of whom it holds the opinions that the config asks for."""
 
 _LABELS: tuple[Label, Label] = ("A", "B")
 
@@ -50,48 +63,65 @@ class PanelDraws:
         return RightOf(sum(shares), len(shares)) if shares else None
 
 
-def panel_draws(judged: Artifact, opinions: Sequence[Artifact], judge: JudgeConfig) -> PanelDraws:
-    """The opinions of the judge, and of the panel beside it; `opinions` are the passes of weights with names."""
+def panel_draws(judged: Artifact, opinions: Sequence[PassOpinions], judge: JudgeConfig) -> PanelDraws:
+    """The opinions of the judge, whose pass is `judged`, and of the panel beside it."""
     return PanelDraws([draws for _, draws in panel_voices(judged, opinions, judge)])
 
 
-def panel_voices(judged: Artifact, opinions: Sequence[Artifact], judge: JudgeConfig) -> list[tuple[str, PairDraws]]:
-    """The draws of the judge, under an empty name, and of each member of the panel, by name. Each pass is read once."""
+def panel_voices(judged: Artifact, opinions: Sequence[PassOpinions], judge: JudgeConfig) -> list[tuple[str, PairDraws]]:
+    """The draws of the judge, under an empty name, and of each member of the panel, by name. Each pass is read once.
+
+    Members without a model of their own are the judge: their opinions with other judges' weights are not theirs.
+    """
     found: dict[str, PairDraws] = {}
-    for artifact in (judged, *opinions):
-        here = artifact is judged
-        names = [member.name for member in members_in(artifact, judge.panel) if here or member.model]
+    members = {each.artifact.folder.uri: each.members for each in opinions}
+    for artifact in (judged, *(each.artifact for each in opinions if each.artifact.folder.uri != judged.folder.uri)):
+        follows = _judge_in(artifact) == _judge_in(judged)
+        names = [member.name for member in members.get(artifact.folder.uri, ()) if follows or member.model]
         voices = {name: _voice(judge, members=[name]) for name in names if name not in found}
-        if here:
+        if artifact is judged:
             voices = {"": _voice(judge, own=True), **voices}
         found |= zip(voices, draws_of(artifact, list(voices.values())), strict=True)
     return [(name, found[name]) for name in ("", *(member.name for member in judge.panel)) if name in found]
 
 
 def row_draws(judged: Row, others: Sequence[Row], judge: JudgeConfig) -> PanelDraws:
-    """The same for a single pair, as its judge and the passes before left it."""
-    named = {member.name for member in judge.panel if member.model}
+    """The same for a single pair, as the pass of its judge left it, and `others` that hold opinions for that judge."""
     voices = [PairDraws([judged], _voice(judge, own=True).count)]
     for member in judge.panel:
-        rows = [row for row in (judged, *(others if member.name in named else ())) if _says(row, member)]
+        rows = [row for row in (*others, judged) if _says(row, member)]
         voices.append(PairDraws(rows[:1], _voice(judge, members=[member.name]).count))
     return PanelDraws(voices)
 
 
-def independent_judges(artifact: Artifact, judge: JudgeConfig) -> list[Voice]:
-    """The judges in a pass whose errors are their own: one for each prompt; that of Figure 8, which trains, comes last."""
+def draws_of_judges(
+    judged: Artifact, passes: Sequence[Artifact], opinions: Sequence[PassOpinions], judge: JudgeConfig
+) -> list[PairDraws]:
+    """The draws of each judge whose errors are its own: one for the prompts of some weights. That of the pass `judged` is last.
+
+    `passes` are all in which the pairs were judged.
+    """
+    members = {each.artifact.folder.uri: each.members for each in opinions}
+    by_judge: dict[tuple[str, str], list[PairDraws]] = {}
+    for artifact in passes:
+        voices = independent_judges(artifact, members.get(artifact.folder.uri, ()), judge)
+        for prompt, draws in zip(voices, draws_of(artifact, list(voices.values())), strict=True):
+            by_judge.setdefault((_judge_in(artifact), prompt), []).append(draws)
+    weights = _judge_in(judged)
+    current = by_judge.pop((weights, FIGURE_8))
+    others = sorted(by_judge.items(), key=lambda item: item[0][0] == weights)  # other prompts of the current judge come last
+    return [PairDraws.joined(draws) for draws in (*(draws for _, draws in others), current)]
+
+
+def independent_judges(artifact: Artifact, members: Sequence[PanelMember], judge: JudgeConfig) -> Mapping[str, Voice]:
+    """The judges in a pass whose errors are their own, by prompt; that of Figure 8, which trains, comes last."""
     by_prompt: dict[str, list[str]] = {FIGURE_8: []}
-    for member in members_in(artifact, judge.panel):
+    for member in members:
         by_prompt.setdefault(member.prompt, []).append(member.name)
     own = "judge" in artifact.key
     plain = by_prompt.pop(FIGURE_8)
-    others = [_voice(judge, members=names) for names in by_prompt.values()]
-    return [*others, *([_voice(judge, own=own, members=plain)] if own or plain else [])]
-
-
-def members_in(artifact: Artifact, panel: Sequence[PanelMember]) -> list[PanelMember]:
-    """The members of the panel whose opinions lie in a pass."""
-    return [member for member in panel if member.name in artifact.key.get("panel", {})]
+    others = {prompt: _voice(judge, members=names) for prompt, names in by_prompt.items()}
+    return others | ({FIGURE_8: _voice(judge, own=own, members=plain)} if own or plain else {})
 
 
 def draws_of(artifact: Artifact, voices: Sequence[Voice]) -> list[PairDraws]:
@@ -107,6 +137,12 @@ def pairs_in(artifact: Artifact) -> Iterator[Row]:
 def opinions_of(row: Row, member: str) -> list[Judgment]:
     """What a member says about a pair."""
     return [opinion.judgment for opinion in row.opinions if opinion.member == member]
+
+
+def _judge_in(artifact: Artifact) -> str:
+    """Whose errors those in a pass are, whatever its prompts: the weights, and what their chat template is given."""
+    model = artifact.key["model"]
+    return json.dumps({name: value for name, value in model.items() if name not in _NOT_OF_A_JUDGE}, sort_keys=True)
 
 
 def _says(row: Row, member: PanelMember) -> bool:

@@ -40,6 +40,17 @@ class PairDraws:
         [collected] = _collected(rows, [count])
         self._settle(*collected)
 
+    @classmethod
+    def joined(cls, draws: "Sequence[PairDraws]") -> "PairDraws":
+        """The samples of several passes as those of one."""
+        if len(draws) == 1:
+            return draws[0]
+        joined = cls(())
+        joined.digests, places = np.unique(np.concatenate([each.digests for each in draws]), return_inverse=True)
+        joined._counts = np.zeros((len(joined.digests), 2), dtype=np.uint16)
+        np.add.at(joined._counts, places, np.concatenate([each._counts for each in draws]))
+        return joined
+
     def _settle(self, digests: "array[int]", counts: "array[int]") -> None:
         unordered = np.array(digests, dtype=np.uint64)
         order = np.argsort(unordered)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stj.config import JudgeConfig
 from stj.evals.agreement import kappa
 from stj.evals.intervals import Interval
-from stj.loop.opinions import pairs_in, panel_voices
+from stj.loop.opinions import PassOpinions, pairs_in, panel_voices
 from stj.loop.pair_draws import PairDraws, RightOf
 from stj.rows import Row
 from stj.storage.artifacts import Artifact
@@ -68,7 +68,7 @@ class PanelFigures:
         return [member.name for member in self.members if not member.pairs]
 
 
-def panel_figures(judged: Artifact, opinions: Sequence[Artifact], judge: JudgeConfig) -> PanelFigures | None:
+def panel_figures(judged: Artifact, opinions: Sequence[PassOpinions], judge: JudgeConfig) -> PanelFigures | None:
     """The figures of one iteration; None without a panel."""
     if not judge.panel:
         return None

@@ -4,8 +4,8 @@
       curated/                          only with `curate.*`: the cluster of each instruction, and which of them stay
       answers/NAME/                     only with a policy in `preferences`, rows: the questions of the source NAME and others
                                         of the same policy, each with a right and a wrong answer
-      opinions/NAME/                    only with other weights in `judge.panel`, rows: the pairs judged by its member NAME and
-                                        others of the same weights
+      opinions/NAME/                    only with other weights in `judge.panel`, or members that came later, rows: the pairs
+                                        judged by its member NAME and others of the same weights
       pairs/                  3.2, 3.3  rows: instructions, categories, pairs
       iteration_1/judged/     3.4       rows: the judgments of the pairs, and of the held-out pairs, by M_0
       iteration_1/examples/   3.4       the training set: one right judgment a pair, as many labels A as B
@@ -13,7 +13,7 @@
                                         examples/ too if the warmed-up model judges again (train.preference.source: warm_up)
       iteration_1/model/      3.5       M_1, fine-tuned from the seed
       iteration_1/candidates/           its checkpoints and their judgments, if train.selection chooses among them
-      iteration_2/...
+      iteration_2/...                   with opinions/NAME/ of members that came later and are the judge of each iteration
       heldout_3/                        rows: the held-out pairs judged by the last model
       benchmarks_0/NAME/ ...            rows: each benchmark judged by each M_k, in the pass that M_k's weights take anyway
       report.json, report.html
@@ -24,6 +24,7 @@ too, and there is no `iteration_1/judged`, unless models.share_first_pass=false.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from stj.config import Config, ModelConfig, check_run_root
@@ -32,8 +33,9 @@ from stj.loop.absolute_paths import with_absolute_paths
 from stj.loop.benchmarks import BenchmarkPhase, run_benchmarks
 from stj.loop.curation import CurationPhase
 from stj.loop.inputs import PassPart
-from stj.loop.keys import benchmark_key, curation_key, decisions_identity, examples_key, pass_key, training_key
+from stj.loop.keys import benchmark_key, curation_key, decisions_identity, examples_key, panel_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
+from stj.loop.panel_passes import panel_of_pass
 from stj.loop.phase import Phase
 from stj.loop.questions import answered_by
 from stj.models.locate import model_identity, model_in
@@ -85,7 +87,7 @@ class Iteration:
     """Section 3.4: one right judgment a pair, as many labels A as B."""
     warm_up: TrainingPhase | None
     """From the seed to where M_i begins, if the objective is sft_then_dpo."""
-    again: tuple[PassPhase, ExamplesPhase] | None
+    again: tuple[Phase, ...]
     """The warmed-up model's judgments of the pairs and the preferences among them, if train.preference.source asks for it."""
     model: TrainingPhase
     """Section 3.5: M_i."""
@@ -95,7 +97,7 @@ class Iteration:
     @property
     def phases(self) -> list[Phase]:
         """All of them."""
-        warmed_up = [] if self.warm_up is None else [self.warm_up, *(self.again or ())]
+        warmed_up = [] if self.warm_up is None else [self.warm_up, *self.again]
         curation = [] if self.curation is None else [self.curation]
         return [
             *curation,
@@ -175,24 +177,25 @@ class Run:
         """One iteration of section 3."""
         judge = self.seed if number == 1 else Weights.trained(self.iterations[number - 2].model)
         benchmarks = self._benchmarks(number - 1, number, judge)
-        annotation = self._first_passes(benchmarks) if number == 1 else (self._judging(number, judge, benchmarks),)
+        annotation = self._first_passes(benchmarks) if number == 1 else self._judging(number, judge, benchmarks)
         pairs = next((phase for phase in annotation if phase.makes_pairs), None) if number == 1 else self.pairs
         judged = next((phase for phase in annotation if "judge" in phase.parts), None)
         train, here = self.config.train, f"iteration_{number}"
         prefers_again = train.preference.source == "warm_up"
         objective_of_examples: Objective = "sft" if prefers_again else train.objective
-        opinions = _with_opinions(annotation if number == 1 else self.iterations[0].annotation, judged)
+        passes = [*(phase for before in self.iterations for phase in before.annotation), *annotation]
+        opinions = _with_opinions(passes, judged)
         examples = self._examples(f"{here}/examples", number, judged, pairs, objective_of_examples, opinions)
-        warm_up, again, learned, start = None, None, examples, self.seed
+        warm_up, again, learned, start = None, tuple[Phase, ...](), examples, self.seed
         objective = train.objective
         if objective == "sft_then_dpo":
             warm_up, objective = self._training(f"{here}/warm_up/model", examples, "sft", self.seed), "dpo"
             start = Weights.trained(warm_up)
             if prefers_again:
-                judged_again = self._pass(f"{here}/warm_up/judged", number, start, ("judge_again",), pairs)
-                opinions = _with_opinions(annotation if number == 1 else self.iterations[0].annotation, judged_again)
+                judged_again, *more = self._judged_by(start, f"{here}/warm_up", number, ("judge_again",), pairs)
+                opinions = _with_opinions([*passes, *more], judged_again)
                 learned = self._examples(f"{here}/warm_up/examples", number, judged_again, pairs, "dpo", opinions)
-                again = judged_again, learned
+                again = judged_again, *more, learned
         model = self._training(f"{here}/model", learned, objective, start)
         return Iteration(
             number=number,
@@ -232,7 +235,8 @@ class Run:
             roles = []
         if self.config.heldout.measures:
             roles.append(("heldout", models.seed))
-        roles += [("opinions", model) for model in first_weights(self.config.judge.panel, models.first_judge)]
+        panel = self.config.judge.panel
+        roles += [("opinions", model) for model in first_weights(panel, models.first_judge)]
         parts_of: list[tuple[ModelConfig, list[PassPart]]] = []
         for part, model in roles:
             sharing = next((parts for other, parts in parts_of if other == model and self._is_shared(parts)), None)
@@ -242,27 +246,52 @@ class Run:
                 sharing.append(part)
         last_of_seed = next((parts for model, parts in reversed(parts_of) if model == models.seed), None)
         passes: list[PassPhase] = []
+        apart: list[PassPhase] = []
+        names: dict[PassPart, str] = {"pairs": "pairs", "judge": "iteration_1/judged", "heldout": "heldout_0"}
         for model, parts in parts_of:
-            members = members_with(self.config.judge.panel, model, models.first_judge) if "opinions" in parts else ()
-            names: dict[PassPart, str] = {"pairs": "pairs", "judge": "iteration_1/judged", "heldout": "heldout_0"}
-            name = next((names[part] for part in names if part in parts), f"{OPINIONS}{members[0].name if members else ''}")
+            weights, members = Weights.of(model), members_with(panel, model, models.first_judge) if "opinions" in parts else ()
             made = passes[0] if passes else None
-            measured = benchmarks if parts is last_of_seed else ()
-            passes.append(self._pass(name, 1, Weights.of(model), tuple(parts), made, benchmarks=measured, members=members))
-        return tuple(passes)
+            if name := next((names[part] for part in names if part in parts), None):
+                measured = benchmarks if parts is last_of_seed else ()
+                passes.append(self._pass(name, 1, weights, parts, made, benchmarks=measured, members=members))
+                members = _absent(members, passes[-1])
+            apart += self._opinions(OPINIONS, 1, weights, passes[0], members)
+        return (*passes, *apart)
 
     def _is_shared(self, parts: Sequence[PassPart]) -> bool:
         """Whether a pass with these parts takes more of them, if the same model has them."""
         return self.config.models.share_first_pass or "pairs" not in parts
 
-    def _judging(self, number: int, judge: Weights, benchmarks: tuple[BenchmarkPhase, ...]) -> PassPhase:
+    def _judging(self, number: int, judge: Weights, benchmarks: tuple[BenchmarkPhase, ...]) -> tuple[PassPhase, ...]:
         """The pass of M_{i-1}: it judges the training pairs for iteration i, and what measures it for its own report."""
+        parts: tuple[PassPart, ...] = ("judge", "heldout") if self.config.heldout.measures else ("judge",)
+        return self._judged_by(judge, f"iteration_{number}", number, parts, self.pairs, number - 1, benchmarks)
+
+    def _judged_by(
+        self,
+        weights: Weights,
+        folder: str,
+        number: int,
+        parts: tuple[PassPart, ...],
+        pairs: PassPhase | None,
+        judge: int = 0,
+        benchmarks: tuple[BenchmarkPhase, ...] = (),
+    ) -> tuple[PassPhase, ...]:
+        """The pass of a trained judge, with the panel that follows it; then those of members that came later."""
         members = following(self.config.judge.panel)
-        parts: list[PassPart] = ["opinions", "judge"] if members else ["judge"]
-        if self.config.heldout.measures:
-            parts.append("heldout")
-        name = f"iteration_{number}/judged"
-        return self._pass(name, number, judge, tuple(parts), self.pairs, number - 1, benchmarks, members)
+        judged = self._pass(f"{folder}/judged", number, weights, parts, pairs, judge, benchmarks, members)
+        return judged, *self._opinions(f"{folder}/{OPINIONS}", number, weights, pairs, _absent(members, judged))
+
+    def _opinions(
+        self, folder: str, number: int, weights: Weights, pairs: PassPhase | None, members: Sequence[PanelMember]
+    ) -> Iterator[PassPhase]:
+        """The passes in which members of the same weights do nothing else: one, and more for those that came later."""
+        while members:
+            names = dict.fromkeys([*(member.name for member in members), *(self.folder / folder.rstrip('/')).folders()])
+            named = [self._pass(f"{folder}{name}", number, weights, (), pairs, members=members) for name in names]
+            begun = (phase for phase in named if phase.artifact.state()[0] in ("done", "partial"))
+            yield (phase := next(begun, named[0]))
+            members = _absent(members, phase)
 
     def _benchmarks(self, judge: int, iteration: int, weights: Weights) -> tuple[BenchmarkPhase, ...]:
         """The benchmarks of M_k; each knows the later ones."""
@@ -287,25 +316,30 @@ class Run:
         name: str,
         iteration: int,
         weights: Weights,
-        parts: tuple[PassPart, ...],
+        parts: Sequence[PassPart],
         pairs: PassPhase | None,
         judge: int = 0,
         benchmarks: tuple[BenchmarkPhase, ...] = (),
-        members: tuple[PanelMember, ...] = (),
+        members: Sequence[PanelMember] = (),
     ) -> PassPhase:
+        """A pass with the given parts; members of the panel give opinions in it unless it was begun without them."""
         made_from = pairs.artifact.fingerprint if pairs else None
         curated = self.curation.artifact if self.curation and "pairs" in parts else None
         decided = decisions_identity(curated.key) if curated else None
         answered = self.answers if "pairs" in parts else ()
         answers = self._fingerprints(answered)
-        key = pass_key(self.config, parts, weights.model, weights.identity, made_from, decided, answers, members)
+        key_with = partial(pass_key, self.config, parts, weights.model, weights.identity, made_from, decided, answers)
+        folder, asked = self.folder / name, panel_key(self.config.judge, members)
+        panel = panel_of_pass(folder, asked, key_with, alone=not parts)
+        members = tuple(member for member in members if panel.get(member.name) == asked[member.name])
+        others: tuple[PassPart, ...] = tuple(part for part in parts if part != "opinions")
         return PassPhase(
             config=self.config,
             name=name,
             iteration=iteration,
-            artifact=Artifact(self.folder / name, key),
+            artifact=Artifact(folder, key_with(panel)),
             model=weights.model,
-            parts=parts,
+            parts=("opinions", *others) if members else others,
             judge=judge,
             pairs=pairs,
             answered=answered,
@@ -372,7 +406,12 @@ class Run:
             yield from (training.artifact.folder.uri for training in (iteration.model, iteration.warm_up) if training)
 
 
-def _with_opinions(first: Sequence[PassPhase], judged: PassPhase | None) -> tuple[PassPhase, ...]:
-    """The passes of iteration 1, beside the one that judged, in which members of the panel judged whose weights have names."""
-    named = (phase for phase in first if any(member.model for member in phase.members))
-    return tuple(phase for phase in named if judged is None or phase.name != judged.name)
+def _with_opinions(passes: Sequence[PassPhase], judged: PassPhase | None) -> tuple[PassPhase, ...]:
+    """The passes, beside the one that judged, with opinions that no judge's pass has: of weights with names, or later ones."""
+    apart = (phase for phase in passes if phase.parts == ("opinions",) or any(member.model for member in phase.members))
+    return tuple(phase for phase in apart if judged is None or phase.name != judged.name)
+
+
+def _absent(members: Sequence[PanelMember], phase: PassPhase) -> tuple[PanelMember, ...]:
+    """The members that do not judge in a pass."""
+    return tuple(member for member in members if member not in phase.members)

@@ -11,11 +11,12 @@ from itertools import chain
 
 from stj.errors import ArtifactError
 from stj.loop.inputs import read_measured
+from stj.loop.keys import without_content
 from stj.loop.kinds import PassPhase
 from stj.loop.phase import Phase
 from stj.passes.carry_over import CarriedOver, SourceRows, carry_over, differs_only_by_content, survey
 from stj.sources.hub import is_hub_dataset
-from stj.storage.artifacts import Key, artifacts_to_make, differences, read_artifact
+from stj.storage.artifacts import artifacts_to_make, differences, read_artifact
 
 
 def phases_to_make(phases: Sequence[Phase], *, overwrite: bool) -> list[Phase]:
@@ -35,7 +36,7 @@ def is_repaired(phase: Phase) -> bool:
     """Whether a phase is stale by the content of its source alone, so that rows which did not change are kept."""
     if not isinstance(phase, PassPhase) or _reads_hub(phase):
         return False
-    return differs_only_by_content(phase.artifact, partial(_without_content, makes_pairs=phase.makes_pairs))
+    return differs_only_by_content(phase.artifact, partial(without_content, makes_pairs=phase.makes_pairs))
 
 
 def _reads_hub(phase: PassPhase) -> bool:
@@ -95,25 +96,3 @@ def _changes(phase: Phase) -> str:
 def _source_rows(phase: PassPhase) -> SourceRows:
     rows = chain(phase.read_training(), read_measured(phase.config, phase.parts))
     return SourceRows(rows, with_pairs=phase.pairs is not None)
-
-
-def _without_content(key: Key, *, makes_pairs: bool) -> Key:
-    """A key without the content of files, and without the fingerprint of the pairs, which names that content too.
-
-    The texts to keep out are content as well: they only make tombstones, for which no model is asked.
-    """
-    key = {name: dict(value) if isinstance(value, dict) else value for name, value in key.items()}
-    if isinstance(source := key.get("source"), dict) and "preferences" in source:
-        source["preferences"] = [_without_file(given) for given in source["preferences"]]
-    for place, name in (("source", "path"), ("source", "keep_out"), ("source", "all_benchmarks"), ("heldout", "path")):
-        if isinstance(key.get(place), dict):
-            key[place].pop(name, None)
-    if not makes_pairs:
-        key.pop("pairs", None)
-    return key
-
-
-def _without_file(given: Key) -> Key:
-    """What a key holds of a source of pairs, without the content of its files. A data set of the hub is no file to repair."""
-    on_hub = "@" in given["content"]
-    return {name: value for name, value in given.items() if name != "content" or on_hub}

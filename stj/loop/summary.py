@@ -222,7 +222,7 @@ def _panel_figures(run: Run, iteration: Iteration) -> PanelFigures | None:
     judged, opinions = iteration.examples.judged, iteration.examples.opinions
     if judged is None or any(phase.artifact.state()[0] != "done" for phase in (judged, *opinions)):
         return None
-    return panel_figures(judged.artifact, [phase.artifact for phase in opinions], run.config.judge)
+    return panel_figures(judged.artifact, iteration.examples.heard, run.config.judge)
 
 
 def run_facts(run: Run) -> dict[str, Any]:

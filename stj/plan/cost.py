@@ -127,6 +127,8 @@ def _opinions(
     asked = [("opinions 1", once, config.models.first_judge, following(panel))]
     if any(later_only):
         asked.append(("opinions 2+", later_only, config.models.seed, following(panel)))
+    if config.train.preference.source == "warm_up":
+        asked.append(("opinions again", (1,) * config.iterations, config.models.seed, following(panel)))
     for title, model in other_weights(panel).items():
         asked.append((f"{OPINIONS}{title}", once, model, tuple(member for member in panel if member.model == model)))
     for name, times, model, members in asked:

@@ -122,6 +122,7 @@ _ORDER = (
     "seed fetch",
     "rank starts",
     "warm-up",
+    "opinions again",
     "judged again",
     "fine-tuning",
     "preference",

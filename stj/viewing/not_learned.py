@@ -26,10 +26,10 @@ _RULES = {
 """The settings that leave out pairs, by the members of the key of a training set; labels and sources are always balanced."""
 
 
-def not_learned(row: Row, earlier: Sequence[Row], examples: Key, judge: JudgeConfig) -> str:
+def not_learned(row: Row, earlier: Sequence[Row], opinions: Sequence[Row], examples: Key, judge: JudgeConfig) -> str:
     """The reason, of the key of the training set. `earlier` is the row as the passes before left it, the last one last.
 
-    `judge` says who is on the panel.
+    `opinions` is the row in the other passes with opinions of the panel, and `judge` says who is on it.
     """
     if row.error is not None:
         return "failed"
@@ -37,7 +37,7 @@ def not_learned(row: Row, earlier: Sequence[Row], examples: Key, judge: JudgeCon
         return row.dropped
     if not row.judgments and not row.grades:
         return NOT_JUDGED
-    return unusable(row, examples["objective"]) or _far_from_boundary(row, earlier, examples, judge) or LEFT_OUT
+    return unusable(row, examples["objective"]) or _far_from_boundary(row, earlier, opinions, examples, judge) or LEFT_OUT
 
 
 def rules_of(examples: Key) -> Iterator[str]:
@@ -46,11 +46,13 @@ def rules_of(examples: Key) -> Iterator[str]:
     yield "the balance of labels, sources and kinds"
 
 
-def _far_from_boundary(row: Row, earlier: Sequence[Row], examples: Key, judge: JudgeConfig) -> str | None:
+def _far_from_boundary(
+    row: Row, earlier: Sequence[Row], opinions: Sequence[Row], examples: Key, judge: JudgeConfig
+) -> str | None:
     if "disagreement" not in examples:
         return None
     wanted = DisagreementConfig(**examples["disagreement"])
     if wanted.draws == "panel":
-        return Boundary(wanted, examples["seed"], row_draws(row, earlier, judge)).rejects(row)
+        return Boundary(wanted, examples["seed"], row_draws(row, opinions, judge)).rejects(row)
     last = PairDraws([row for row in earlier if row.judgments][-1:]) if wanted.draws == "last" else None
     return Boundary(wanted, examples["seed"], last).rejects(row)

@@ -21,7 +21,7 @@ from stj.storage.folder import Folder
 from stj.viewing.examples import examples_as_rows
 
 _ROW, _EXAMPLE = {"id", "task", "turns"}, {"id", "messages", "completion"}
-_DEPTH = 3  # RUN_ROOT/iteration_1/warm_up/judged is the deepest place of judged rows.
+_DEPTH = 4  # RUN_ROOT/iteration_1/warm_up/opinions/NAME is the deepest place of judged rows.
 _BATCH_ROWS = 4096
 _JUDGED = re.compile(r"iteration_(\d+)/judged")
 _MEASURED = re.compile(r"heldout_(\d+)|benchmarks_(\d+)/.+")

@@ -9,7 +9,7 @@ the models nor the data must still be there. Of each artifact two columns are re
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from stj.loop.phases import CURATED
 from stj.loop.status import read_run_config
 from stj.models.removed import removal_note
 from stj.pair_sources import ANSWERS
-from stj.panel import OPINIONS
+from stj.panel import OPINIONS, other_weights
 from stj.passes.ledger import read_ledger
 from stj.rows import TRAINING, Example, Row, example_from_dict, row_from_dict
 from stj.sources.ids import REPEAT
@@ -209,10 +209,18 @@ class _Tracer:
         if name.startswith(ANSWERS):
             roles[name] = f"preferences[{name.removeprefix(ANSWERS)}].model"
         if name.startswith(OPINIONS):
-            roles[name] = f"judge.panel[{name.removeprefix(OPINIONS)}].model"
+            roles[name] = self._setting_of_member(name.removeprefix(OPINIONS))
         setting = roles.get(name, "models.seed")
         given = self._config.named_models.get(setting)
         return Weights(name=setting, path=given.label if given else "not in the config any more", identity=identity)
+
+    def _setting_of_member(self, name: str) -> str:
+        """The setting that names the weights of a member of the panel; members with the same weights share one."""
+        panel = self._config.judge.panel
+        model = next((member.model for member in panel if member.name == name), None)
+        title = next((title for title, known in other_weights(panel).items() if known == model), None)
+        follows = model is None and any(member.name == name for member in panel)
+        return "models.first_judge" if follows else f"judge.panel[{title or name}].model"
 
     def _examples(self, artifact: Artifact, ids: set[str]) -> dict[str, list[Example]]:
         """The examples of rows, by the rows' ids."""
@@ -323,8 +331,19 @@ def _reason(judged: Step, steps: Sequence[Step], examples: Artifact, judge: Judg
     folder = judged.name.partition("/")[0]
     before = [step for step in steps[: steps.index(judged)] if "/warm_up/" not in step.name]
     earlier = [step.row for step in before if step.name.partition("/")[0] != folder]
-    opinions = [step.row for step in steps if step is not judged and step.row.opinions and not step.row.judgments]
-    return not_learned(judged.row, [*opinions, *earlier], examples.key, judge)
+    return not_learned(judged.row, earlier, list(_opinions(judged, steps, examples, judge)), examples.key, judge)
+
+
+def _opinions(judged: Step, steps: Sequence[Step], examples: Artifact, judge: JudgeConfig) -> Iterator[Row]:
+    """A row in the other passes whose opinions chose a training set, those with opinions alone first: they came later.
+
+    Members without a model of their own are the judge, so they say nothing with other weights.
+    """
+    read = set(examples.key.get("opinions", {}).values())
+    named = {member.name for member in judge.panel if member.model}
+    for step in sorted((step for step in steps if step.fingerprint in read), key=lambda step: bool(step.row.judgments)):
+        follows = step.weights.identity == judged.weights.identity
+        yield replace(step.row, opinions=tuple(each for each in step.row.opinions if follows or each.member in named))
 
 
 def _cost(artifact: Artifact, state: State, row: Row) -> Cost | None:

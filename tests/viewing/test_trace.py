@@ -138,7 +138,7 @@ def test_a_pair_far_from_the_boundary_is_named_by_the_samples_that_chose(
 ) -> None:
     key = {"objective": "sft", "seed": 0, "label_noise": 0.9, **({"disagreement": disagreement} if disagreement else {})}
     row = judged(0, outcome) if outcome else replace(judged(0, ""), dropped=None)
-    assert not_learned(row, [judged(0, each) for each in earlier], key, JudgeConfig()) == reason
+    assert not_learned(row, [judged(0, each) for each in earlier], [], key, JudgeConfig()) == reason
     assert list(rules_of(key)) == ["curate.label_noise", "the balance of labels, sources and kinds"]
 
 
