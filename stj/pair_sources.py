@@ -161,6 +161,12 @@ class PairSource:
         if self.model is None:
             return
         _check(bool(self.model.path or self.model.endpoint), f"{where}.model.path is empty; name a model")
+        unsent = [f"{where}.{name}={value}" for name, value in self.sampling.items() if name != "max_tokens"]
+        _check(
+            not unsent or not self.model.fixed_sampling,
+            f"{', '.join(unsent)}: its model has fixed_sampling=true, which sends neither temperature nor top_p: leave one of "
+            "them out",
+        )
         _check(
             bool(_FOLDER.fullmatch(self.title)),
             f"{where}: the answers of its model lie in a folder of this name; let it hold letters, digits, '.', '_' and '-' "

@@ -56,6 +56,10 @@ class PanelMember:
             self.model is None or bool(self.model.path or self.model.endpoint),
             f"{self.key}.model.path is empty; name a model, or leave model out for the judge of each iteration",
         )
+        check(
+            warm is None or self.model is None or not self.model.fixed_sampling,
+            f"{self.key}.temperature={warm}: its model has fixed_sampling=true, which sends no temperature: leave one of them out",
+        )
 
     @property
     def key(self) -> str:
@@ -84,7 +88,7 @@ def check_panel(
     for member in panel:
         warm = temperature if member.temperature is None else member.temperature
         check(
-            warm > 0 or member.samples == 1,
+            warm > 0 or member.samples == 1 or (member.model or first_judge).fixed_sampling,
             f"{member.key}.samples={member.samples}: at temperature=0 all are the same: set samples=1, or a temperature",
         )
         who = _identity(member, first_judge, temperature)
@@ -126,8 +130,9 @@ def second_judge(panel: Sequence[PanelMember], first_judge: ModelConfig) -> bool
 
 
 def _identity(member: PanelMember, first_judge: ModelConfig, temperature: float) -> tuple[Hashable, ...]:
+    model = member.model or first_judge
     warm = temperature if member.temperature is None else member.temperature
-    return _judge_by(member.model or first_judge), member.prompt, warm
+    return _judge_by(model), member.prompt, None if model.fixed_sampling else warm
 
 
 def _judge_by(model: ModelConfig) -> tuple[Hashable, ...]:

@@ -46,6 +46,8 @@ from tests import ray_here
 MINI = Path(__file__).parents[1] / "conf" / "mini.yaml"
 REFUSED = 3
 """The question that the engine always refuses."""
+FIRST_SUM = 100
+"""The first of the questions that have a known answer, which is 7."""
 _WEIGHTS = "weights"
 _QUESTION = re.compile(r"Question (\d+):")
 
@@ -80,7 +82,7 @@ class Scripted:
 
 
 def answer(messages: Sequence[Turn], question: int, dice: random.Random) -> str:
-    """What a model says to any of the prompts of the loop; two in five of its judgments are right."""
+    """What a model says to any of the prompts of the loop; two in five of its judgments are right, half of its sums."""
     asked, thoughts = messages[-1].content, " ".join(f"thought {dice.random()}" for _ in range(dice.randint(1, 9)))
     if messages[0].role == "system":
         return f"{thoughts}. {dice.choice(['[[A]]', '[[B]]', 'I cannot say', '[[A]]', '[[B]]'])}"
@@ -92,6 +94,8 @@ def answer(messages: Sequence[Turn], question: int, dice: random.Random) -> str:
         return f"User Question Modified\nWhy {thoughts}?\n{head}\nSince {thoughts}.\n{end}"
     if question == REFUSED:
         raise RequestFailed("the engine said no")
+    if question >= FIRST_SUM:
+        return f"Since {thoughts}. Answer: {dice.choice(['7', '8'])}"
     return thoughts
 
 

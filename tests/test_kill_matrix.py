@@ -11,13 +11,14 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import pytest
 from stj.storage.artifacts import Artifact, read_artifact
 from stj.storage.folder import Folder
 from tests.conftest import soon
-from tests.kill_driver import REFUSED
+from tests.kill_driver import FIRST_SUM, REFUSED
 from tests.test_job import BIN, ROOT, free_port
 
 pytestmark = pytest.mark.engine
@@ -38,6 +39,8 @@ LIMITING = re.compile("pairs/rows/staged-")
 """Points that a run reaches only if it processed rows beyond the limit, which depends on timing."""
 IN_FLIGHT = 16
 PASSES = {"pairs": "seed", "iteration_2/judged": "trained"}
+OTHERS = {"answers/sums": "policy", "opinions/second": "second"}
+"""The passes of models with names, and these names."""
 EXAMPLES = ("iteration_1/examples", "iteration_2/examples")
 
 
@@ -106,6 +109,8 @@ class Loop:
     address: str | None = None
     """Address of the cluster; without one a driver runs alone."""
     settings: tuple[str, ...] = ()
+    passes: Mapping[str, str] = field(default_factory=lambda: PASSES)
+    """The passes that ask a model, and its weights."""
 
     def drive(self, deadly: str | None = None, *, stop: bool = False, seconds: float | None = None) -> int:
         """Runs one driver until it ends, reaches the deadly point, or its time is over; then checks what must hold."""
@@ -113,8 +118,8 @@ class Loop:
         code, _ = self.order(deadly, stop=stop, seconds=seconds)
         assert code in {0, KILLED, STOPPED}, self.output()
         asked = self.asked()[before:]
-        for name, weights in PASSES.items():
-            again = {question for _, model, question in asked if (model == "seed") == (weights == "seed")} & committed[name]
+        for name, weights in self.passes.items():
+            again = {question for _, model, question in asked if weights_named(model) == weights} & committed[name]
             assert not again, f"{name}: asked again for rows that were committed"
         if self.address:
             assert soon(lambda: not any(map(alive, {process for process, _, _ in asked}))), "engines outlived their driver"
@@ -147,7 +152,7 @@ class Loop:
     def committed(self) -> dict[str, set[int]]:
         """Questions whose rows are committed in each pass; none twice, and in a finished pass none lost."""
         found: dict[str, set[int]] = {}
-        for name in PASSES:
+        for name in self.passes:
             found[name] = set()
             folder = Folder.at(self.root) / name
             if not folder.exists("started.json"):
@@ -161,7 +166,8 @@ class Loop:
                 positions = sorted(row["position"] for row in rows)
                 assert name != "pairs" or positions == list(range(len(rows))), "rows up to the limit, and no others"
                 assert {row["id"] for row in rows if row["error"]} == ({f"c{REFUSED}"} if name == "pairs" else set())
-            found[name] = {int(row["id"][1:]) for row in rows if row["id"][1:].isdigit() and not row["error"]}
+            numbers = (re.search(r"\b[cq](\d+)$", row["id"]) for row in rows if not row["error"])
+            found[name] = {int(number[1]) for number in numbers if number}
         return found
 
     def asked(self) -> list[tuple[int, str, int]]:
@@ -183,6 +189,11 @@ class Loop:
     def output(self) -> str:
         """What the drivers printed."""
         return (self.logs / "output").read_text()
+
+
+def weights_named(model: str) -> str:
+    """The name of the weights that an engine was asked with; those of a trained model are called by their hash."""
+    return model if model in {"seed", *OTHERS.values()} else "trained"
 
 
 def alive(process: int) -> bool:
@@ -285,6 +296,32 @@ def kill_at_random_moments(fresh: Iterator[Loop], undisturbed: Loop, count: int)
             loop = next(fresh)
     assert loop.drive() == 0
     assert [loop.examples(name) for name in EXAMPLES] == expected
+
+
+@pytest.mark.long
+def test_killed_in_the_passes_of_a_policy_and_of_a_panel(loops: Loops, tmp_path: Path) -> None:
+    """What both of them say decides the training sets: pairs of the policy's answers, and pairs that the panel does not agree on."""
+    for weights in OTHERS.values():
+        shutil.copytree(ROOT / "stj/mini/grading_seed", tmp_path / weights)
+        (tmp_path / weights / "weights").write_text(weights)
+    sums = [{"id": f"q{number}", "question": f"Question {number}: how many?", "answer": "7"} for number in range(100, 124)]
+    assert sums[0]["id"] == f"q{FIRST_SUM}"
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, sums)))
+    policy, second = (f"model: {{path: {tmp_path}/{weights}, max_model_len: 2048}}" for weights in OTHERS.values())
+    settings = (
+        f"preferences=[{{kind: synthetic}}, {{kind: questions, name: sums, path: {tmp_path}/sums.jsonl, {policy}}}]",
+        f"judge.panel=[{{name: hot, temperature: 1.5}}, {{name: second, {second}}}]",
+        "select.disagreement={draws: panel, low: 0.3, high: 0.9}",
+    )
+    fresh = loops.one_by_one("others", settings=settings, passes={**PASSES, **OTHERS})
+    undisturbed, loop = next(fresh), next(fresh)
+    assert undisturbed.drive() == 0, undisturbed.output()
+    files = ("rows/part-*.parquet: before", "rows/part-*.parquet: after", "manifest.json: before", "manifest.json: after")
+    for point in [f"write {name}/{file}" for name in OTHERS for file in ("started.json: after", *files)]:
+        assert loop.drive(point) == KILLED, f"never came to {point}\n{loop.output()}"
+    assert loop.drive() == 0
+    assert [loop.examples(name) for name in EXAMPLES] == [undisturbed.examples(name) for name in EXAMPLES]
+    kill_at_random_moments(fresh, undisturbed, 6)
 
 
 def test_of_two_drivers_one_commits_and_the_other_says_why_not(loops: Loops, undisturbed: Loop) -> None:

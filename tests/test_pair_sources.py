@@ -44,6 +44,10 @@ def test_sources_are_read_from_words_and_files_and_written_back(tmp_path: object
         ("[{}, {name: more}]", r"preferences\[more\]: the sources before it take all its categories"),
         ("[{kind: gsm8k, path: ''}]", r"\[gsm8k\].path is empty"),
         ("[{kind: questions}]", r"\[questions\].path is empty"),
+        (
+            "[{kind: questions, path: q, top_p: 0.9, model: {endpoint: 'http://h/v1', name: m, fixed_sampling: true}}]",
+            r"\[questions\].top_p=0.9: its model has fixed_sampling=true",
+        ),
         ("[{kind: questions, path: q.jsonl, model: {}}]", r"\[questions\].model.path is empty"),
         ("[{kind: gsm8k, model: org/policy}]", "model has one value instead of a group of settings"),
         ("[{kind: gsm8k, model: {pth: org/policy}}]", "unknown key 'pth' in a list of groups; did you mean 'path'"),

@@ -29,6 +29,7 @@ from tests.loop.test_phases import ALONE, config, passes
 HOT, ARENA = "{name: hot, temperature: 1.2}", "{name: arena, prompt: arena}"
 MODEL = "model: {path: package://mini/grading_seed, max_model_len: 1024}"
 SECOND = f"{{name: second, {MODEL}}}"
+API = "{endpoint: 'http://127.0.0.1:9/v1', name: reasoner, fixed_sampling: true}"
 PROMPT = "user: 'Q {instruction} one {response A} two {response B}. Which, in a box?'\n"
 
 
@@ -150,6 +151,8 @@ def test_doctor_looks_at_the_models_and_prompts_of_members(tmp_path: Path) -> No
         ([panel("{name: greedy, temperature: 0, samples: 2}")], "samples=2: at temperature=0 all are the same"),
         ([panel("{name: many, prompt: arena, samples: 0}")], "samples=0 opinions a pair: must be 1 to 100"),
         ([panel("{name: other, model: {}}")], r"judge.panel\[other\].model.path is empty"),
+        ([panel(f"{{name: api, temperature: 1.2, model: {API}}}")], r"judge.panel\[api\].temperature=1.2: its model has fixed_sa"),
+        ([panel(HOT), f"models.first_judge={API}"], r"judge.panel\[hot\]: has .* of the judge itself"),  # in iteration 1
         ([panel(ARENA), "judge.task=absolute"], "judge.panel: judge.task=absolute compares no pairs"),
         (["select.disagreement={draws: panel, low: 0.2}"], "draws=panel: judge.panel has no members"),
         (["curate.label_noise=0.9", "iterations=1", panel(HOT)], "with one judge, its errors and wrong labels look the same"),

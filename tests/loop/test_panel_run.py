@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -168,6 +169,38 @@ def test_the_report_has_each_member_against_the_labels_and_each_two(root: Path) 
     shown = "\n".join(map(str, tables(summary.judges)))
     assert f"all find the label of {all_right}" in " ".join(shown.split())
     assert "feedback" in (root / "run/report.html").read_text()
+
+
+def test_a_member_that_comes_later_asks_for_its_opinions_alone(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pairs and their judgments stay; what the opinions choose is chosen anew, and learned."""
+    shutil.copytree(root, tmp_path / "later")
+    ray_here.install(monkeypatch)
+    monkeypatch.setattr(spec, "Pass", partial(Pass, make_engine=make_engine))
+    monkeypatch.setattr(TrainingPhase, "run", train)
+    before = STARTS.copy()
+    cool = PANEL.replace("[", "[{name: cool, temperature: 0.2, samples: 2}, ")
+    data = f"preferences=[{{kind: pairs, name: mine, path: {root / 'pairs.jsonl'}}}]"
+    config = config_of(tmp_path / "later", cool, "select.disagreement={draws: panel, low: 0.5, high: 0.85}", data)
+    run_all(config, ignore, overwrite=True)
+    assert STARTS[len(before) :] == ["seed_model"]
+    for place in ("pairs", "opinions/second"):
+        assert (tmp_path / "later/run" / place / "manifest.json").read_text() == (root / "run" / place / "manifest.json").read_text()
+    rows = rows_at(tmp_path / "later/run/opinions/cool")
+    assert {len(row.opinions) for row in rows} == {2}
+    assert not any(row.judgments for row in rows)
+    learned = {number_of(example.id) for example in examples_at(tmp_path / "later/run/iteration_1/examples")}
+    with_cool = {number: (4 * share(number) + says(number, "judge")) / 5 for number in range(COUNT)}  # the judge's words
+    assert learned
+    assert learned <= {number for number, right in with_cool.items() if 0.5 <= right <= 0.85 and says(number, "judge")}
+    report = json.loads((tmp_path / "later/run/report.json").read_text())["iterations"][0]["panel"]
+    assert [member["name"] for member in report["members"]] == ["", "cool", "hot", "feedback", "second"]
+    easy = next(row.id for row in rows if with_cool[number_of(row.id)] == 1)
+    assert main(["trace", str(tmp_path / "later/run"), easy]) == 0
+    traced = capsys.readouterr().out
+    assert "too_easy" in traced
+    assert re.search(r"models.first_judge.*\n", traced)
 
 
 def test_trace_and_show_say_who_said_what(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
