@@ -10,6 +10,7 @@ from stj.loop.label_flags import judges_draws
 from stj.loop.opinions import panel_draws
 from stj.loop.panel_figures import panel_figures
 from stj.loop.phases import Run
+from stj.loop.repair import is_repaired
 from tests.loop.test_examples import write
 from tests.loop.test_phases import ALONE, config
 from tests.test_panel import ARENA, HOT, MODEL, SECOND, members, panel, said
@@ -21,6 +22,10 @@ SAYS = ("++-", "+-+", "--+", "+??", "-+-")
 
 def states(run: Run) -> dict[str, str]:
     return {phase.name: phase.artifact.state()[0] for phase in run.passes}
+
+
+def members_of(phase: PassPhase) -> list[str]:
+    return [member.name for member in phase.members]
 
 
 def finished(tmp_path: Path, *words: str) -> dict[str, str]:
@@ -83,6 +88,17 @@ def test_another_setting_beside_the_panel_makes_the_pairs_again_with_all_members
     run = Run(config(tmp_path, "iterations=2", panel(HOT, ARENA), "judge.samples=3"))
     assert states(run)["pairs"] == "stale"
     assert members(run)["pairs"] == ["hot", "arena"]
+
+
+def test_a_repaired_source_keeps_its_rows_under_a_changed_panel(tmp_path: Path) -> None:
+    file = tmp_path / "pool.jsonl"
+    file.write_text('{"instruction": "One?"}\n{"instruction": "Two!"}\n')
+    words = ("iterations=1", f"source.path={file}", "source.limit=null")
+    write(next(Run(config(tmp_path, *words, panel(HOT))).passes), [said(0, "+-")])
+    file.write_text('{"instruction": "One?"}\n{"instruction": "Two?"}\n')
+    pairs, later, *_ = Run(config(tmp_path, *words, panel(HOT, ARENA))).passes
+    assert is_repaired(pairs)
+    assert (members_of(pairs), members_of(later)) == (["hot"], ["arena"])
 
 
 def test_opinions_with_weights_that_a_member_has_no_more_are_not_its_own(tmp_path: Path) -> None:
