@@ -58,7 +58,7 @@ class PanelMember:
         )
         check(
             warm is None or self.model is None or not self.model.fixed_sampling,
-            f"{self.key}.temperature={warm}: its model has fixed_sampling=true, which sends no temperature: leave one of them out",
+            f"{self.key}.temperature={warm}: its model has fixed_sampling=true, which sends none: leave one of them out",
         )
 
     @property

@@ -300,7 +300,7 @@ def kill_at_random_moments(fresh: Iterator[Loop], undisturbed: Loop, count: int)
 
 @pytest.mark.long
 def test_killed_in_the_passes_of_a_policy_and_of_a_panel(loops: Loops, tmp_path: Path) -> None:
-    """What both of them say decides the training sets: pairs of the policy's answers, and pairs that the panel does not agree on."""
+    """What both say decides the training sets: answers of the policy are pairs, and the panel chooses among all pairs."""
     for weights in OTHERS.values():
         shutil.copytree(ROOT / "stj/mini/grading_seed", tmp_path / weights)
         (tmp_path / weights / "weights").write_text(weights)

@@ -151,7 +151,10 @@ def test_doctor_looks_at_the_models_and_prompts_of_members(tmp_path: Path) -> No
         ([panel("{name: greedy, temperature: 0, samples: 2}")], "samples=2: at temperature=0 all are the same"),
         ([panel("{name: many, prompt: arena, samples: 0}")], "samples=0 opinions a pair: must be 1 to 100"),
         ([panel("{name: other, model: {}}")], r"judge.panel\[other\].model.path is empty"),
-        ([panel(f"{{name: api, temperature: 1.2, model: {API}}}")], r"judge.panel\[api\].temperature=1.2: its model has fixed_sa"),
+        (
+            [panel(f"{{name: api, temperature: 1.2, model: {API}}}")],
+            r"judge.panel\[api\].temperature=1.2: its model has fixed_sa",
+        ),
         ([panel(HOT), f"models.first_judge={API}"], r"judge.panel\[hot\]: has .* of the judge itself"),  # in iteration 1
         ([panel(ARENA), "judge.task=absolute"], "judge.panel: judge.task=absolute compares no pairs"),
         (["select.disagreement={draws: panel, low: 0.2}"], "draws=panel: judge.panel has no members"),

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from stj.evals.clues import MOST_PAIRS, Clue, PairClues, PairSample, clue_draw
 from stj.evals.learned_clues import AnswerPair
 from stj.evals.table import interval, percent
-from stj.loop.phases import Iteration, Run
+from stj.loop.iteration import Iteration
+from stj.loop.phases import Run
 from stj.rows import HELDOUT, TRAINING, Row
 from stj.sources.ids import LABELLED_PREFIX, REPEAT_PREFIX
 from stj.text import Column, Table

@@ -14,10 +14,11 @@ from stj.loop.benchmarks import unused_settings
 from stj.loop.clue_sets import clue_table
 from stj.loop.doctor import diagnose_here, engine_paths, examine, trainings_among
 from stj.loop.finished import finished_summary
+from stj.loop.iteration import Iteration
 from stj.loop.kinds import TrainingPhase
 from stj.loop.outlook import Outlook
 from stj.loop.phase import Phase
-from stj.loop.phases import Iteration, Run
+from stj.loop.phases import Run
 from stj.loop.planning import run_plan
 from stj.loop.removal import remove_older_models, without_weights
 from stj.loop.repair import carry_over_rows, phases_to_make

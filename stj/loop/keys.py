@@ -210,12 +210,19 @@ def benchmark_key(config: Config, ref: BenchmarkRef, model: ModelConfig, weights
 
 
 def examples_key(
-    config: Config, judged: str | None, objective: Objective, *, first: bool, opinions: Mapping[str, str] | None = None
+    config: Config,
+    judged: str | None,
+    objective: Objective,
+    *,
+    first: bool,
+    opinions: Mapping[str, str] | None = None,
+    unread: Mapping[str, Sequence[str]] | None = None,
 ) -> Key:
     """The key of selecting examples from the pass with the fingerprint `judged`; None if all examples are labelled.
 
     `first` says whether no judge has judged the pairs before: rules that need an earlier one do nothing then.
-    `opinions` are the fingerprints of the other passes that hold opinions of the panel, by name.
+    `opinions` are the fingerprints of the other passes that hold opinions of the panel, by name. `unread` are the members of
+    passes whose opinions no longer count, by the name of the pass.
     """
     key: Key = {"step": "examples", "judged": judged, "objective": objective, "seed": config.seed}
     prompts: tuple[str, ...] = judging.JUDGE_PROMPTS
@@ -243,8 +250,8 @@ def examples_key(
     doubts = config.curate.label_noise is not None and not (first and not config.has_second_judge)
     if doubts:
         key["label_noise"] = config.curate.label_noise
-    if opinions and (doubts or (disagreement and disagreement.draws == "panel")):
-        key["opinions"] = dict(opinions)
+    if doubts or (disagreement and disagreement.draws == "panel"):
+        key |= {name: plain(value) for name, value in (("opinions", opinions), ("unread", unread)) if value}
     if config.curate.balance:
         key["balance"] = list(config.curate.balance)
     if config.judge.task == "both":

@@ -85,6 +85,11 @@ class PassPhase(Phase):
         return "answers" in self.parts
 
     @property
+    def unread(self) -> list[str]:
+        """The members of the panel that it was begun with, and that the config does not have any more."""
+        return sorted(self.artifact.key.get("panel", {}).keys() - {member.name for member in self.members})
+
+    @property
     def makes_pairs(self) -> bool:
         """Whether this pass turns instructions into pairs."""
         return "pairs" in self.parts

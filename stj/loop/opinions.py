@@ -30,6 +30,7 @@ class PassOpinions(NamedTuple):
     members: Sequence[PanelMember]
     """Those of whom it holds the opinions that the config asks for."""
 
+
 _LABELS: tuple[Label, Label] = ("A", "B")
 
 

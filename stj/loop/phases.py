@@ -23,7 +23,6 @@ too, and there is no `iteration_1/judged`, unless models.share_first_pass=false.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -33,12 +32,12 @@ from stj.loop.absolute_paths import with_absolute_paths
 from stj.loop.benchmarks import BenchmarkPhase, run_benchmarks
 from stj.loop.curation import CurationPhase
 from stj.loop.inputs import PassPart
+from stj.loop.iteration import Iteration, Weights
 from stj.loop.keys import benchmark_key, curation_key, decisions_identity, examples_key, panel_key, pass_key, training_key
 from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
 from stj.loop.panel_passes import panel_of_pass
 from stj.loop.phase import Phase
 from stj.loop.questions import answered_by
-from stj.models.locate import model_identity, model_in
 from stj.models.removed import removal_note
 from stj.pair_sources import ANSWERS
 from stj.panel import OPINIONS, PanelMember, first_weights, following, members_with, other_weights
@@ -48,67 +47,6 @@ from stj.train_config import Objective
 
 CURATED = "curated"
 """The folder of the decisions about the instructions."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weights:
-    """A model to load, and the identity of its weights."""
-
-    model: ModelConfig
-    identity: str
-
-    @classmethod
-    def of(cls, model: ModelConfig) -> "Weights":
-        """Weights that exist already. Raises ModelError if they cannot be found."""
-        return cls(model=model, identity=model_identity(model))
-
-    @classmethod
-    def trained(cls, training: TrainingPhase) -> "Weights":
-        """Weights that a training makes, loaded like those that it begins from."""
-        artifact = training.artifact
-        return cls(model=model_in(artifact.folder, training.model), identity=f"model {artifact.fingerprint}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Iteration:
-    """The phases of one iteration, in the order in which they run."""
-
-    number: int
-    curation: CurationPhase | None
-    """Clusters, near-duplicates by meaning and the sample of instructions; only in iteration 1, if the config asks for it."""
-    answers: tuple[PassPhase, ...]
-    """Policies answer questions: a pass for the weights of each; only in iteration 1, if `preferences` names any."""
-    annotation: tuple[PassPhase, ...]
-    """Sections 3.2 to 3.4. In iteration 1: the passes that make the pairs, judge them and measure M_0. Later: one pass of
-    M_{i-1}, which judges the pairs and the held-out pairs."""
-    benchmarks: tuple[BenchmarkPhase, ...]
-    """The benchmarks of M_{i-1}. One of its passes above judges them, if it runs."""
-    examples: ExamplesPhase
-    """Section 3.4: one right judgment a pair, as many labels A as B."""
-    warm_up: TrainingPhase | None
-    """From the seed to where M_i begins, if the objective is sft_then_dpo."""
-    again: tuple[Phase, ...]
-    """The warmed-up model's judgments of the pairs and the preferences among them, if train.preference.source asks for it."""
-    model: TrainingPhase
-    """Section 3.5: M_i."""
-    measured: tuple[PassPhase | BenchmarkPhase, ...]
-    """The held-out pairs and the benchmarks judged by M_i, if no iteration follows that would measure it."""
-
-    @property
-    def phases(self) -> list[Phase]:
-        """All of them."""
-        warmed_up = [] if self.warm_up is None else [self.warm_up, *self.again]
-        curation = [] if self.curation is None else [self.curation]
-        return [
-            *curation,
-            *self.answers,
-            *self.annotation,
-            *self.benchmarks,
-            self.examples,
-            *warmed_up,
-            self.model,
-            *self.measured,
-        ]
 
 
 class Run:
@@ -287,7 +225,7 @@ class Run:
     ) -> Iterator[PassPhase]:
         """The passes in which members of the same weights do nothing else: one, and more for those that came later."""
         while members:
-            names = dict.fromkeys([*(member.name for member in members), *(self.folder / folder.rstrip('/')).folders()])
+            names = dict.fromkeys([*(member.name for member in members), *(self.folder / folder.rstrip("/")).folders()])
             named = [self._pass(f"{folder}{name}", number, weights, (), pairs, members=members) for name in names]
             begun = (phase for phase in named if phase.artifact.state()[0] in ("done", "partial"))
             yield (phase := next(begun, named[0]))
@@ -366,7 +304,8 @@ class Run:
         made_from = judged.artifact.fingerprint if judged else None
         earlier = tuple(before.examples.judged for before in self.iterations[: iteration - 1] if before.examples.judged)
         given = {phase.name: phase.artifact.fingerprint for phase in opinions}
-        key = examples_key(self.config, made_from, objective, first=not earlier, opinions=given)
+        unread = {phase.name: phase.unread for phase in (*opinions, *earlier, judged) if phase and phase.unread}
+        key = examples_key(self.config, made_from, objective, first=not earlier, opinions=given, unread=unread)
         return ExamplesPhase(
             config=self.config,
             name=name,

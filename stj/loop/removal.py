@@ -9,9 +9,10 @@ from pathlib import Path
 
 from stj.errors import ArtifactError
 from stj.loop.benchmarks import BenchmarkPhase
+from stj.loop.iteration import Iteration
 from stj.loop.kinds import PassPhase, TrainingPhase
 from stj.loop.phase import Phase
-from stj.loop.phases import Iteration, Run
+from stj.loop.phases import Run
 from stj.models.removed import files_to_remove, removal_note, remove_weights
 from stj.text import Show, data_size
 from stj.train.job import CHECKPOINTS

@@ -12,12 +12,13 @@ from stj.loop.dashboard import Dashboard, DashboardTally, dashboard_alarms, scor
 from stj.loop.diversity import Diversity
 from stj.loop.heldout import HeldoutTally, heldout_alarms
 from stj.loop.heldout_grades import HeldoutGradesTally
+from stj.loop.iteration import Iteration
 from stj.loop.kinds import PassPhase
 from stj.loop.label_flags import LabelNoise
 from stj.loop.measures import HELDOUT_PAIRS, JudgeComparisons, benchmark_reports
 from stj.loop.mixing import SourceCounts
 from stj.loop.panel_figures import PanelFigures, panel_figures
-from stj.loop.phases import Iteration, Run
+from stj.loop.phases import Run
 from stj.loop.removal import removed_models
 from stj.loop.report import IterationReport, Part, report_files, write_report
 from stj.loop.report.costs import Costs

@@ -11,7 +11,9 @@ from stj.loop.opinions import panel_draws
 from stj.loop.panel_figures import panel_figures
 from stj.loop.phases import Run
 from stj.loop.repair import is_repaired
+from stj.storage.artifacts import differences
 from tests.loop.test_examples import write
+from tests.loop.test_mixing import key_of
 from tests.loop.test_phases import ALONE, config
 from tests.test_panel import ARENA, HOT, MODEL, SECOND, members, panel, said
 
@@ -90,6 +92,24 @@ def test_another_setting_beside_the_panel_makes_the_pairs_again_with_all_members
     assert members(run)["pairs"] == ["hot", "arena"]
 
 
+def test_examples_that_the_panel_chooses_are_stale_by_who_is_on_it(tmp_path: Path) -> None:
+    rule = "select.disagreement={draws: panel, low: 0.2}"
+
+    def key(*words: str) -> object:
+        run = Run(config(tmp_path, "iterations=1", *words))
+        if run.phases[0].artifact.state()[0] == "absent":
+            write(run.phases[0], [said(0, "+-")])  # type: ignore[arg-type]
+        return key_of(run, "iteration_1/examples")
+
+    two = panel(HOT, FEEDBACK)
+    chosen, reported = key(two, rule), key(two)
+    assert "unread" not in str([chosen, reported])
+    assert differences(chosen, key(panel(FEEDBACK), rule)) == ['unread: nothing -> {"pairs": ["hot"]}']
+    cooler = differences(chosen, key(two.replace("1.2", "1.1"), rule))
+    assert [line.partition(":")[0] for line in cooler] == ["opinions", "unread"]
+    assert key(panel(FEEDBACK)) == reported == key(panel(HOT, FEEDBACK, ARENA))  # only the report shows it
+
+
 def test_a_repaired_source_keeps_its_rows_under_a_changed_panel(tmp_path: Path) -> None:
     file = tmp_path / "pool.jsonl"
     file.write_text('{"instruction": "One?"}\n{"instruction": "Two!"}\n')
@@ -127,7 +147,11 @@ def test_opinions_count_alike_whether_a_member_came_later_or_not(tmp_path: Path)
         draws = judges_draws(judge, [], run.config, heard)
         each = panel_draws(judge, heard, run.config.judge)
         shares = [each.of(f"row-{number:03d}") for number in range(10)]
-        return panel_figures(judge, heard, run.config.judge), np.stack([d.shares(draws[-1].digests) for d in draws]).tolist(), shares
+        return (
+            panel_figures(judge, heard, run.config.judge),
+            np.stack([d.shares(draws[-1].digests) for d in draws]).tolist(),
+            shares,
+        )
 
     def judged_in(run: Run, name: str, *who: str, judge: bool) -> PassPhase:
         phase = next(phase for phase in run.passes if phase.name == name)

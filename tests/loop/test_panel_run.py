@@ -186,7 +186,9 @@ def test_a_member_that_comes_later_asks_for_its_opinions_alone(
     run_all(config, ignore, overwrite=True)
     assert STARTS[len(before) :] == ["seed_model"]
     for place in ("pairs", "opinions/second"):
-        assert (tmp_path / "later/run" / place / "manifest.json").read_text() == (root / "run" / place / "manifest.json").read_text()
+        assert (tmp_path / "later/run" / place / "manifest.json").read_text() == (
+            root / "run" / place / "manifest.json"
+        ).read_text()
     rows = rows_at(tmp_path / "later/run/opinions/cool")
     assert {len(row.opinions) for row in rows} == {2}
     assert not any(row.judgments for row in rows)
