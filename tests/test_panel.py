@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stj.config_loader import from_plain
-from stj.errors import ConfigError
+from stj.errors import ConfigError, PassFailed
 from stj.evals.agreement import kappa
 from stj.loop.doctor import diagnose_here
 from stj.loop.label_flags import judges_draws, label_flags
@@ -222,6 +222,13 @@ def test_a_member_that_does_not_follow_its_prompt_is_no_judge_and_is_named(tmp_p
     assert figures.silent == ["", "arena"]  # as many of the judge's samples are right as wrong
     assert (figures.all_right, figures.split, figures.all_wrong) == (4, 0, 4)
     assert "WARNING: no verdict of the judge, arena counts" in panel_words(figures)
+
+
+def test_a_panel_that_leaves_no_pair_says_who_is_silent(tmp_path: Path) -> None:
+    run = Run(config(tmp_path, "iterations=1", "select.disagreement={draws: panel, low: 0.3}", panel(ARENA)))
+    write(next(run.passes), [said(number, "-+", arena="?") for number in range(8)])
+    with pytest.raises(PassFailed, match=r"8 too_hard.* WARNING: no verdict of arena counts"):
+        run.iterations[0].examples.run()
 
 
 def test_figures_of_a_panel_by_hand() -> None:

@@ -18,6 +18,7 @@ from stj.loop.labelled import LabelledExamples
 from stj.loop.lessons import Lesson, Lessons, holds_thought
 from stj.loop.mixing import MOST_TIMES, MixedBalance, SourceCounts, source_counts, source_of
 from stj.loop.opinions import PassOpinions
+from stj.loop.panel_figures import panel_figures, panel_words
 from stj.loop.score_balance import Points, ScoreBalance
 from stj.loop.tasks import TaskMix, grade_example, to_example
 from stj.rows import Example, Row, examples_to_table, row_from_dict
@@ -283,9 +284,15 @@ class ExampleSelection:
         cut = f" {counts.truncated:,} of {counts.draws:,} judgments were truncated: raise judge.decoding.max_tokens."
         return PassFailed(
             f"{self.name}: no training examples: {counts.judged} pairs were judged, {usable.count('A')} can be learned with "
-            f"label A, {usable.count('B')} with label B (dropped: {dropped}).{cut if counts.truncated else ''} "
+            f"label A, {usable.count('B')} with label B (dropped: {dropped}).{cut if counts.truncated else ''}{self._panel()} "
             "Judge more pairs, or read what the judge writes with `stj show`"
         )
+
+    def _panel(self) -> str:
+        """What the panel says about the pairs, if it chooses among them: a silent member leaves the choice to the others."""
+        by_panel = self.config.select.disagreement and self.config.select.disagreement.draws == "panel"
+        figures = panel_figures(self.judged, self.opinions, self.config.judge) if by_panel and self.judged else None
+        return f" By select.disagreement, {panel_words(figures)}." if figures else ""
 
     def _no_grades(self, counts: GradingCounts) -> PassFailed:
         dropped = _listed(counts.dropped)
