@@ -68,6 +68,12 @@ def test_the_generator_and_the_measured_seed_give_opinions_in_their_passes(tmp_p
     assert members(run) == {"pairs": ["generator"], "iteration_1/judged": ["hot"], "heldout_0": ["seed"]}
     alone = Run(replace(three, judge=sharing, models=replace(three.models, share_first_pass=False)))
     assert list(members(alone)) == ["iteration_1/judged", "heldout_0", "opinions/generator"]
+    (tmp_path / "pairs.jsonl").write_text('{"instruction": "1 + 1?", "chosen": "2", "rejected": "3"}')
+    unmeasured = replace(
+        three, judge=sharing, heldout=replace(three.heldout, path=None), benchmarks=(f"pairs:{tmp_path}/pairs.jsonl",)
+    )
+    by_name = {phase.name: [each.name for each in phase.benchmarks] for phase in Run(unmeasured).passes}
+    assert by_name["opinions/seed"] == ["benchmarks_0/pairs"]  # the only pass with the weights of M_0
 
 
 def test_a_run_without_a_panel_has_no_word_of_it_in_its_keys(tmp_path: Path) -> None:
@@ -120,6 +126,9 @@ def test_the_plan_counts_the_tokens_of_members(tmp_path: Path) -> None:
     assert planned["opinions 1"].tokens_in == pytest.approx(2 * planned["opinions/second"].tokens_in)  # two prompts
     assert (planned["opinions 1"].times, planned["opinions 2+"].times) == ((1, 0, 0), (0, 1, 1))
     assert not [name for name in (phase.name for phase in plan(config(tmp_path)).phases) if "opinion" in name]
+    words = ("iterations=2", "train.objective=sft_then_dpo", "train.preference.source=warm_up", panel(*more))
+    warmed_up = {phase.name: phase for phase in plan(config(tmp_path, *words)).phases}["opinions again"]
+    assert (warmed_up.times, warmed_up.tokens_out) == ((1, 1), pytest.approx(4 * judgments))
 
 
 @pytest.mark.slow

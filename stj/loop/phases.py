@@ -188,12 +188,11 @@ class Run:
         names: dict[PassPart, str] = {"pairs": "pairs", "judge": "iteration_1/judged", "heldout": "heldout_0"}
         for model, parts in parts_of:
             weights, members = Weights.of(model), members_with(panel, model, models.first_judge) if "opinions" in parts else ()
-            made = passes[0] if passes else None
+            made, measured = passes[0] if passes else None, benchmarks if parts is last_of_seed else ()
             if name := next((names[part] for part in names if part in parts), None):
-                measured = benchmarks if parts is last_of_seed else ()
                 passes.append(self._pass(name, 1, weights, parts, made, benchmarks=measured, members=members))
-                members = _absent(members, passes[-1])
-            apart += self._opinions(OPINIONS, 1, weights, passes[0], members)
+                members, measured = _absent(members, passes[-1]), ()
+            apart += self._opinions(OPINIONS, 1, weights, made or passes[0], members, measured)
         return (*passes, *apart)
 
     def _is_shared(self, parts: Sequence[PassPart]) -> bool:
@@ -221,12 +220,18 @@ class Run:
         return judged, *self._opinions(f"{folder}/{OPINIONS}", number, weights, pairs, _absent(members, judged))
 
     def _opinions(
-        self, folder: str, number: int, weights: Weights, pairs: PassPhase | None, members: Sequence[PanelMember]
+        self,
+        folder: str,
+        number: int,
+        weights: Weights,
+        pairs: PassPhase | None,
+        members: Sequence[PanelMember],
+        benchmarks: tuple[BenchmarkPhase, ...] = (),
     ) -> Iterator[PassPhase]:
         """The passes in which members of the same weights do nothing else: one, and more for those that came later."""
         while members:
             names = dict.fromkeys([*(member.name for member in members), *(self.folder / folder.rstrip("/")).folders()])
-            named = [self._pass(f"{folder}{name}", number, weights, (), pairs, members=members) for name in names]
+            named = [self._pass(f"{folder}{name}", number, weights, (), pairs, 0, benchmarks, members) for name in names]
             begun = (phase for phase in named if phase.artifact.state()[0] in ("done", "partial"))
             yield (phase := next(begun, named[0]))
             members = _absent(members, phase)
