@@ -143,7 +143,7 @@ def test_a_label_may_be_the_part_of_a_dotted_name_that_differs(first: str, secon
 
 def test_a_dotted_name_gives_no_other_words() -> None:
     names = PairFields(response_a="one.text", response_b="two.other", winner="better")
-    with pytest.raises(SourceError, match="for A[)], or one.text or two.other$"):
+    with pytest.raises(SourceError, match=r"for A[)], or one.text or two.other$"):
         read({"prompt": "?", "one.text": "x", "two.other": "y", "better": "one"}, fields=names)
 
 
