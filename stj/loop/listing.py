@@ -21,7 +21,7 @@ from stj.storage.artifacts import MANIFEST
 from stj.storage.folder import Folder
 from stj.storage.lease import driver_at
 from stj.storage.tree import TreeFile, tree
-from stj.text import Column, Table, data_size
+from stj.text import Column, Table, cells_of, data_size
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def runs_table(runs: list[ListedRun]) -> Table:
     heads = [Column("", "run"), Column("", "seed model"), Column("", "state"), Column("held-out", "accuracy, % [95%]")]
     heads += [Column("", "size"), Column("last change", "UTC", word="last change")]
     rows = [_cells(run) for run in runs]
-    widths = [max(len(head.upper), len(head.lower), *(len(row[place]) for row in rows)) for place, head in enumerate(heads)]
+    widths = [max(map(cells_of, (head.upper, head.lower, *(row[place] for row in rows)))) for place, head in enumerate(heads)]
     if sum(widths) + _GAP * (len(heads) - 1) > _WIDTH:
         heads, rows = [heads[0], *heads[2:]], [[row[0], *row[2:]] for row in rows]
     return Table(columns=heads, rows=rows, note="\n".join(_reasons(runs)))
