@@ -29,7 +29,7 @@ _PLACES = ("run_root", "iteration")
 """Settings that say where and which, not how."""
 _LONGEST = 100  # Characters of a setting for a reader, as a rubric is long; JSON has all of it.
 _OTHER = ("path", "limit", "grades", "grading")
-"""Settings of a pass that say which held-out pairs there are, which are compared themselves, or how responses are graded."""
+"""Held-out settings that change no judgment of a pair: which pairs there are, as these are compared, and how responses are graded."""
 
 
 @dataclass(frozen=True, kw_only=True)

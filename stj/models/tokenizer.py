@@ -64,7 +64,7 @@ def _tokenizer(directory: str) -> "PreTrainedTokenizerBase":
 
 
 def _is_of_mistral(directory: Path) -> bool:
-    """Whether config.json names a model of Mistral's: their types end in `tral`, as mistral3 and pixtral do."""
+    """Whether config.json names a model of Mistral's: their types hold `tral`, as mistral3 and pixtral do."""
     try:
         kind = json.loads((directory / "config.json").read_bytes()).get("model_type")
     except (OSError, ValueError, AttributeError, RecursionError):
