@@ -29,7 +29,8 @@ _PLACES = ("run_root", "iteration")
 """Settings that say where and which, not how."""
 _LONGEST = 100  # Characters of a setting for a reader, as a rubric is long; JSON has all of it.
 _OTHER = ("path", "limit", "grades", "grading")
-"""Held-out settings that change no judgment of a pair: which pairs there are, as these are compared, and how responses are graded."""
+"""Held-out settings that change no judgment of a pair: which pairs there are, as these are compared, and how responses are
+graded."""
 
 
 @dataclass(frozen=True, kw_only=True)
