@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from stj.text import Column, Part, Table, line_of, parts_that_fit, show
@@ -61,6 +62,24 @@ def test_a_name_of_any_length_leaves_room_for_the_numbers() -> None:
     assert row.startswith("start x")
     assert "… " not in row
     assert "x end" in row
+
+
+NAMES = ["color", "색깔", "логика", "論理" * 40, "cafe\u0301", "שלום", "ไทย"]
+
+
+def test_names_of_all_scripts_leave_the_columns_aligned() -> None:
+    [_, _, rule, *rows] = str(
+        Table(columns=TABLE.columns[:1] + TABLE.columns[2:3], rows=[[n, "70.0"] for n in NAMES])
+    ).splitlines()
+    assert {cell_len(row) for row in (rule, *rows)} == {cell_len(rule)}
+    assert cell_len(rule) <= 80
+    assert "…論" in rows[3]
+
+
+def test_a_live_line_counts_the_cells_of_a_terminal() -> None:
+    parts = [Part("論理" * 10), Part("left", priority=1)]
+    assert line_of(parts_that_fit(parts, 46)) == "論理" * 10
+    assert line_of(parts_that_fit(parts, 47)) == "論理" * 10 + " | left"
 
 
 WIDE = Table(

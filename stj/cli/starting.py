@@ -1,6 +1,7 @@
 """The verb that begins a run of one's own: init."""
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -142,7 +143,8 @@ def _pairs(place: str | None, words: str | None) -> "PairsSeen | None":
         except UnknownField as error:
             if words is not None or not can_ask():
                 raise
-            question = f"{error}.\nTheir fields, as {{response_a: left, response_b: right, winner: better}}"
+            show(f"  {error}", sys.stderr)
+            question = "Their fields, as {response_a: left, response_b: right, winner: better}"
             return ask("--pair-fields", question, None, lambda fields: look_at_pairs(word, _roles(fields)))
 
     return ask("--pairs", f"Held-out pairs (a file; '{_NONE}' measures no judge)", place, look, _NONE)

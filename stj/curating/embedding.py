@@ -19,6 +19,7 @@ from scipy.sparse import csr_matrix
 
 from stj.curation import VLLM, WORDLLAMA
 from stj.errors import ConfigError
+from stj.hub_log import quiet_hub
 from stj.models.hub import hub_snapshots, is_hub_id
 from stj.storage.folder import absolute_path
 from stj.storage.known_digests import content_identity
@@ -101,6 +102,7 @@ def check_on_hub(name: str) -> None:
         return
     from huggingface_hub import HfApi
 
+    quiet_hub()
     try:
         files = HfApi().list_repo_files(name)
     except Exception as error:  # the client's errors, and those of the HTTP library that it happens to use

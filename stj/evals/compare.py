@@ -21,7 +21,7 @@ from stj.evals.changed_rows import ChangedRows, changed_lines, changed_rows
 from stj.evals.intervals import Interval, difference_ci95
 from stj.evals.judged_runs import JudgedRun, read_run
 from stj.evals.metrics import ExampleOutcome
-from stj.evals.table import accuracy_line, percent
+from stj.evals.table import accuracy_line, percent, points
 from stj.rows import Row
 from stj.sources.ids import joined_id
 from stj.text import Column, Table
@@ -140,7 +140,7 @@ def mcnemar_p(only_a: int, only_b: int) -> float:
 
 def _difference(compared: EvalComparison) -> str:
     low, high = compared.ci95
-    return f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return f"{points(compared.difference)} [{points(low)}, {points(high)}]"
 
 
 def _sentences(compared: EvalComparison) -> list[str]:

@@ -27,6 +27,7 @@ _LAST = (
 NONE = "–"
 """What stands for a number that has no meaning."""
 _MOST_SUBSETS = 40
+_DIGITS = 9  # Far more than a reader sees, and fewer than a float has.
 
 
 def scores_table(title: str, groups: Mapping[str, Scores], subsets: Mapping[str, Scores]) -> Table:
@@ -46,6 +47,14 @@ def accuracy_line() -> str:
 def percent(share: float | None) -> str:
     """A share as a percentage with one decimal, without the percent sign."""
     return NONE if share is None else f"{100 * share:.1f}"
+
+
+def points(difference: float) -> str:
+    """A difference of two shares in points, with its sign and one decimal.
+
+    The same difference, computed in two ways, may end a bit above and a bit below a half: it is rounded once before.
+    """
+    return f"{round(100 * difference, _DIGITS) + 0.0:+.1f}"
 
 
 def interval(ends: Interval | None) -> str:

@@ -148,6 +148,8 @@ def _split(row_id: str, row: Sequence[Opinion]) -> VoteSplit:
 class JurorAccuracy:
     """One juror, or the jury, against known winners, as shares of the pairs with a known winner."""
 
+    pairs: int
+    """Pairs with a known winner, or that people call a tie if ties count."""
     accuracy: float | None
     """Share of right votes, the mean of both orders; a vote for neither response is not right. None for the majority, which has
     one verdict on a pair and no orders."""
@@ -229,10 +231,11 @@ class Agreement:
 def _accuracies_table(accuracies: Mapping[str, JurorAccuracy], subset: str = "") -> Table:
     """A row for each juror, on all pairs or on those of a subset."""
     title = f"% on {visible_line(subset)}" if subset else "%"
-    shares = (Column("accuracy", "[95%]"), Column("verdict", "right"), Column("no", "verdict"))
+    shares = (Column("", "pairs"), Column("accuracy", "[95%]"), Column("verdict", "right"), Column("no", "verdict"))
     rows = [
         (
             name,
+            f"{scores.pairs:,}",
             NONE if scores.accuracy is None else f"{percent(scores.accuracy)} {interval(scores.ci95)}",
             f"{100 * scores.right_verdicts:.1f}",
             f"{100 * scores.undecided:.1f}",
@@ -241,8 +244,8 @@ def _accuracies_table(accuracies: Mapping[str, JurorAccuracy], subset: str = "")
     ]
     where = f" on {visible_line(subset)}" if subset else ""
     plain = [
-        f"{name}{where}: {_in_words(accuracy)}verdict right {right}%, no verdict {none}%"
-        for name, accuracy, right, none in rows
+        f"{name}{where}: {_in_words(accuracy)}verdict right {right}%, no verdict {none}%, of {pairs} labelled pairs"
+        for name, pairs, accuracy, right, none in rows
     ]
     return Table(columns=(Column("", title, word="juror"), *shares), rows=rows, plain=plain, note=accuracy_line())
 
@@ -323,6 +326,7 @@ def _accuracy(pairs: Sequence[tuple[Opinion, Verdict]], *, half_ties: bool) -> J
     right_verdicts = [opinion.calls_a_tie if winner == TIE else opinion.verdict == winner for opinion, winner in pairs]
     without = [opinion.verdict is None for opinion, _ in pairs]
     return JurorAccuracy(
+        pairs=len(pairs),
         accuracy=fmean(right),
         ci95=mean_ci95(right),
         right_verdicts=fmean(right_verdicts),

@@ -28,8 +28,9 @@ from stj.text import Table
 _PLACES = ("run_root", "iteration")
 """Settings that say where and which, not how."""
 _LONGEST = 100  # Characters of a setting for a reader, as a rubric is long; JSON has all of it.
-_OF_DATA = ("path", "limit")
-"""Settings of the held-out pairs that say which: the pairs themselves are compared."""
+_OTHER = ("path", "limit", "grades", "grading")
+"""Held-out settings that change no judgment of a pair: which pairs there are, as these are compared, and how responses are
+graded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ class _Comparing:
     def _note_settings(self, judge_a: int, judge_b: int) -> None:
         """Notes what else differs in how the judges were measured: then a difference is not the judges' alone."""
         first, second = self._first.measured_in(judge_a), self._second.measured_in(judge_b)
-        asked_a, asked_b = (_without_data(artifact.key["heldout"]) if artifact else {} for artifact in (first, second))
+        asked_a, asked_b = (_of_pairs(artifact.key["heldout"]) if artifact else {} for artifact in (first, second))
         for line in differences(asked_a, asked_b):
             note = f"held-out pairs were measured with other settings: heldout.{line}"
             if note not in self.notes:
@@ -179,5 +180,5 @@ def _named(judge_a: int, judge_b: int) -> str:
     return f"M_{judge_a}" if judge_a == judge_b else f"M_{judge_a}/M_{judge_b}"
 
 
-def _without_data(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in _OF_DATA}
+def _of_pairs(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _OTHER}

@@ -21,7 +21,7 @@ from stj.storage.artifacts import MANIFEST
 from stj.storage.folder import Folder
 from stj.storage.lease import driver_at
 from stj.storage.tree import TreeFile, tree
-from stj.text import Column, Table, data_size
+from stj.text import Column, Table, cells_of, data_size
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,10 @@ _DEEPEST = 4  # Look for runs this many levels down.
 _REPORT = "report.json"
 _WIDTH = 80  # columns: a terminal's width before anyone widens it
 _GAP = 3  # characters between two columns on a terminal
+_NAMED = 3  # runs in a line below the table
+_REMEDY = "the run's command writes it again, and stj compare RUN_A RUN_B reads the rows"
+_OTHER = f"report.json is of other passes than lie there, so its accuracy is not shown: {_REMEDY}"
+_NAMELESS = f"report.json does not say of which passes it is, as stj wrote it before, so its accuracy is not shown: {_REMEDY}"
 _LEASE = "driver"  # begins the names of leases, which change while nothing is made
 
 
@@ -56,7 +60,7 @@ class ListedRun:
     driver: str | None = None
     """Who is at work there."""
     why: str | None = None
-    """What is wrong with a damaged run."""
+    """What is wrong with a damaged run, or why the figures of its report are not shown."""
 
 
 def list_runs(location: str) -> list[ListedRun]:
@@ -81,11 +85,18 @@ def runs_table(runs: list[ListedRun]) -> Table:
     heads = [Column("", "run"), Column("", "seed model"), Column("", "state"), Column("held-out", "accuracy, % [95%]")]
     heads += [Column("", "size"), Column("last change", "UTC", word="last change")]
     rows = [_cells(run) for run in runs]
-    widths = [max(len(head.upper), len(head.lower), *(len(row[place]) for row in rows)) for place, head in enumerate(heads)]
+    widths = [max(map(cells_of, (head.upper, head.lower, *(row[place] for row in rows)))) for place, head in enumerate(heads)]
     if sum(widths) + _GAP * (len(heads) - 1) > _WIDTH:
         heads, rows = [heads[0], *heads[2:]], [[row[0], *row[2:]] for row in rows]
-    wrong = [f"{run.run}: {run.why}" for run in runs if run.why]
-    return Table(columns=heads, rows=rows, note="\n".join(wrong))
+    return Table(columns=heads, rows=rows, note="\n".join(_reasons(runs)))
+
+
+def _reasons(runs: list[ListedRun]) -> Iterator[str]:
+    """A line for each reason, which names the first runs that it holds for."""
+    for why in dict.fromkeys(run.why for run in runs if run.why):
+        names = [run.run for run in runs if run.why == why]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield f"{', '.join(names[:_NAMED])}{more}: {why}"
 
 
 def _cells(run: ListedRun) -> list[str]:
@@ -154,7 +165,7 @@ def _seed(config: Mapping[str, Any]) -> str | None:
 
 
 def _accuracy(run: RunFolder) -> dict[str, Any]:
-    """The accuracy of the last judge in the report, if it is of the pass that lies there."""
+    """The accuracy of the last judge in the report, if it is of the pass that lies there; else why it is not shown."""
     try:
         report = json.loads(run.folder.read(_REPORT)) if run.folder.exists(_REPORT) else {}
     except ValueError:
@@ -165,4 +176,4 @@ def _accuracy(run: RunFolder) -> dict[str, Any]:
         there = run.measured_in(int(judge["judge"].removeprefix("M_")))
         if there and there.fingerprint in made_from.values():
             return {"judge": judge["judge"], "accuracy": judge["heldout"]["accuracy"], "ci95": tuple(judge["heldout"]["ci95"])}
-    return {}
+    return {"why": (_OTHER if made_from else _NAMELESS)} if measured else {}

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, islice, permutations
 from typing import Any
@@ -13,10 +13,10 @@ from stj.pair_fields import OWN_FIELDS, PairFields
 from stj.sources.directory import files_at
 from stj.sources.files import read_files
 from stj.sources.hub import check_reachable, is_hub_dataset, read_hub
-from stj.sources.pairs import ALL, OPEN_RESPONSES, given_pairs, pair_records
+from stj.sources.pairs import ALL, OPEN_RESPONSES, given_pairs, pair_records, response_words
 from stj.sources.records import Fields, Located, listed, with_members
 from stj.sources.truth import CHOSEN
-from stj.sources.votes import ANNOTATORS, pair_label
+from stj.sources.votes import ANNOTATORS, label_word, pair_label
 
 _LOOKED_AT = 100
 """Records by which fields are guessed."""
@@ -30,6 +30,8 @@ _RANKED = (
 )
 """The same, where it says which response is better."""
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+|[^\W\d_a-zA-Z]+")
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]{4}")
+"""Words of Thai, Lao, Burmese, Khmer, Japanese and Chinese, which have no spaces between them."""
 _WINNER = ("winner", "label", "preference", "preferred", "better", "choice", "verdict", "gold", "vote", "judgment")
 _SUBSETS = ("subset", "category", "domain", "topic", "source", "kind", "type", "group")
 _ID = ("id", "pair_id", "uid", "uuid", "key")
@@ -139,24 +141,25 @@ def _names(records: Sequence[Located]) -> tuple[str, ...]:
 
 
 def _instruction_field(records: Sequence[Located], taken: Iterable[str] = ()) -> str | None:
-    """The field that holds the instruction: by its name, or the only one with text; None if several may.
+    """The field that holds the instruction: by its name, the only one with sentences, or the only one with text.
 
-    A member of an object is taken only if no field may be it.
+    None if several may. A member of an object is taken only if no field may be it, and one word, which may be an id, only if
+    nothing else is there.
     """
     names = _names(records)
-    fields = [name for name in names if name.partition(".")[0] not in names or "." not in name]
-    return _asked(records, fields, taken) or _asked(records, names, taken)
-
-
-def _asked(records: Sequence[Located], names: Sequence[str], taken: Iterable[str]) -> str | None:
     able = [name for name in names if name not in taken and _holds(records, name, _is_prompt)]
-    named = [name for wanted in _INSTRUCTION for name in able if name.lower() == wanted]
-    partly = [name for wanted in _INSTRUCTION for name in able if wanted in re.split(r"[\W_]+", name.lower())]
-    found = named or partly
-    if found:
+    fields = [name for name in able if name.partition(".")[0] not in names or "." not in name]
+    found = _asked(records, fields) or _asked(records, able)
+    return found or (able[0] if len(able) == 1 else None)
+
+
+def _asked(records: Sequence[Located], names: Sequence[str]) -> str | None:
+    named = [name for wanted in _INSTRUCTION for name in names if name.lower() == wanted]
+    partly = [name for wanted in _INSTRUCTION for name in names if wanted in re.split(r"[\W_]+", name.lower())]
+    if found := named or partly:
         return found[0]
-    spoken = [name for name in able if _holds(records, name, _is_sentence)]
-    return spoken[0] if len(spoken) == 1 else able[0] if len(able) == 1 else None
+    spoken = [name for name in names if _holds(records, name, _is_sentence)]
+    return spoken[0] if len(spoken) == 1 else None
 
 
 def _pair_fields(records: Sequence[Located], given: Mapping[str, str | tuple[str, ...]]) -> PairFields:
@@ -169,9 +172,9 @@ def _pair_fields(records: Sequence[Located], given: Mapping[str, str | tuple[str
     roles: dict[str, str | tuple[str, ...]] = dict(given)
     if not {"response_a", "chosen"} & roles.keys():
         roles |= _responses(records, roles)
-    responses = [str(roles[name]) for name in (*OPEN_RESPONSES, *CHOSEN) if name in roles]
+    words = response_words(*(str(roles[name]) for name in (*OPEN_RESPONSES, *CHOSEN) if name in roles))
     if "chosen" not in roles and not {"winner", "annotators"} & roles.keys():
-        roles |= _winner(records, [name for name in names if name not in _flat(roles)], responses)
+        roles |= _winner(records, [name for name in names if name not in _flat(roles)], words)
     if "instruction" not in roles:
         asked = _instruction_field(records, taken=_flat(roles))
         if asked is None:
@@ -234,11 +237,11 @@ def _characters(records: Sequence[Located], name: str) -> int:
     return sum(len(values.get(name) or "") for _, values in records)
 
 
-def _winner(records: Sequence[Located], rest: Sequence[str], responses: Sequence[str]) -> dict[str, str | tuple[str, ...]]:
+def _winner(records: Sequence[Located], rest: Sequence[str], words: Container[str]) -> dict[str, str | tuple[str, ...]]:
     """The field of the winner, or those of several annotators. Raises SourceError if no field holds labels."""
     if ANNOTATORS in rest and "winner" not in rest:
         return {}
-    labels = [name for name in rest if _holds(records, name, lambda value: _is_label(value, responses), empty=True)]
+    labels = [name for name in rest if _holds(records, name, lambda value: _is_label(value, words), empty=True)]
     named = _by_name(labels, _WINNER)
     if named:
         return {"winner": named}
@@ -254,7 +257,7 @@ def _alike(names: Sequence[str]) -> tuple[str, ...]:
     """The largest group of names that begin with the same letters, as rater_1 and rater_2 do."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        stem = re.match(r"[A-Za-z]+", name)
+        stem = re.match(r"[^\W\d_]+", name)
         groups.setdefault(stem[0].lower() if stem else "", []).append(name)
     largest = sorted(groups.values(), key=len, reverse=True)
     return tuple(largest[0]) if largest else ()
@@ -284,7 +287,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_sentence(value: object) -> bool:
-    return isinstance(value, list) or (isinstance(value, str) and len(value.split()) > 1)
+    return isinstance(value, list) or (isinstance(value, str) and (len(value.split()) > 1 or bool(_UNSPACED.search(value))))
 
 
 def _is_prompt(value: object) -> bool:
@@ -293,11 +296,13 @@ def _is_prompt(value: object) -> bool:
     return bool(value) and all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in value)
 
 
-def _is_label(value: object, responses: Sequence[str]) -> bool:
-    if value in responses:
+def _is_label(value: object, words: Container[str]) -> bool:
+    if isinstance(value, bool | list | dict):
+        return False
+    if label_word(value) in words:
         return True
     try:
-        return not isinstance(value, bool | list | dict) and pair_label(value, "", "") is not None
+        return pair_label(value, "", "") is not None
     except SourceError:
         return False
 

@@ -15,7 +15,7 @@ _FORMS = "wrong, flipped, dropped, dropped=REASON or id=ID"
 
 @dataclass(frozen=True, kw_only=True)
 class RowSelection:
-    """Some rows of an artifact, in the order in which they lie there."""
+    """Some rows of an artifact, in the order in which they lie there. Raises ConfigError if `where` is no condition."""
 
     where: str | None = None
     """`wrong`: fewer than half of the judgments are right. `flipped`: the two orders prefer different answers. `dropped`,
@@ -26,8 +26,11 @@ class RowSelection:
     columns: tuple[str, ...] = ()
     """The fields to show, dotted for one inside another; empty for all."""
 
+    def __post_init__(self) -> None:
+        _condition(self.where)
+
     def records(self, artifact: Artifact) -> Iterator[Record]:
-        """The rows. Raises ConfigError if `where` is no condition, or if a row has no such column."""
+        """The rows. Raises ConfigError if a row has no such column."""
         wanted = _condition(self.where)
         matching = (record for record in artifact.records() if wanted(record))
         for record in islice(matching, self.offset, self.offset + self.limit):

@@ -40,6 +40,8 @@ def show_rows(artifact: Artifact, selection: RowSelection) -> Iterator[Passage]:
     if _finished(artifact) and not artifact.parts() and (selection.where or selection.columns):
         given = f"--where {selection.where}" if selection.where else f"--columns {','.join(selection.columns)}"
         raise ConfigError(f"{given}: {artifact.folder.uri} holds no rows; leave it out")
+    if selection.columns:
+        next(selection.records(artifact), None)  # a wrong name is an error before anything is shown
     yield _headline(artifact, selection)
     if not artifact.parts():
         yield from _facts(artifact.manifest() if _finished(artifact) else artifact.key)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stj.config import ModelConfig
 from stj.errors import ModelError
+from stj.hub_log import quiet_hub
 
 WEIGHTS = "*.safetensors"
 """Names of the files that hold weights."""
@@ -36,6 +37,7 @@ def hub_files(model: ModelConfig) -> list[str]:
     """The names of a hub model's files; fetches none. Raises ModelError if the hub does not list them."""
     from huggingface_hub import HfApi
 
+    quiet_hub()
     try:
         names: list[str] = HfApi().list_repo_files(model.path, revision=model.revision)
     except Exception as error:  # the client's errors, and those of the HTTP library that it happens to use
@@ -46,6 +48,7 @@ def hub_files(model: ModelConfig) -> list[str]:
 def from_hub(model: ModelConfig, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
+    quiet_hub()
     try:
         return Path(snapshot_download(model.path, revision=model.revision, allow_patterns=list(patterns)))
     except Exception as error:  # the client's errors, and those of the HTTP library that it happens to use
@@ -56,6 +59,7 @@ def hub_size(model: ModelConfig) -> int:
     """Bytes of a model's weights on the hub; 0 if it does not say, as the fetch itself will say why."""
     from huggingface_hub import HfApi
 
+    quiet_hub()
     with suppress(Exception):  # the client's errors, and those of the HTTP library that it happens to use
         files = HfApi().model_info(model.path, revision=model.revision, files_metadata=True, timeout=_HUB_S).siblings
         return sum(file.size or 0 for file in files or () if fnmatch(file.rfilename, WEIGHTS))

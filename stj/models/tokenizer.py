@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _MISTRAL_FILES = ("tekken.json", "*.model.v*")
+_PATTERN = "fix_mistral_regex"  # transformers' word: whether to replace a pattern that Mistral published with a fault.
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
@@ -55,7 +56,20 @@ def stop_ids(tokenizer: "PreTrainedTokenizerBase", directory: Path) -> set[int]:
 def _tokenizer(directory: str) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(directory, trust_remote_code=False, mistral_format=False)
+    # transformers warns of Mistral's faulty pattern for any model whose config.json names no version of it, unless it is told.
+    told = {} if _is_of_mistral(Path(directory)) else {_PATTERN: False}
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, mistral_format=False, **told)
+    tokenizer.init_kwargs.pop(_PATTERN, None)  # else a saved copy would name it
+    return tokenizer
+
+
+def _is_of_mistral(directory: Path) -> bool:
+    """Whether config.json names a model of Mistral's: their types hold `tral`, as mistral3 and pixtral do."""
+    try:
+        kind = json.loads((directory / "config.json").read_bytes()).get("model_type")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+    return isinstance(kind, str) and "tral" in kind
 
 
 def _mistral_tokenizer(directory: str) -> "PreTrainedTokenizerBase":

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from stj.errors import ConfigError
+from stj.hub_log import quiet_hub
 from stj.models.digests import written_digests
 from stj.models.hub import is_hub_id
 from stj.package_files import package_path
 from stj.publishing.base_model import BaseModel, base_model
 from stj.publishing.destination import Destination, Filling, LocalDirectory, destination
 from stj.publishing.facts import JudgeFacts, judge_facts
-from stj.publishing.hub import quiet_client
 from stj.publishing.model_card import model_card, renamed
 from stj.publishing.model_files import ModelFiles, model_files
 from stj.publishing.published import Published, better_judges, find_published
@@ -44,7 +44,7 @@ def export_model(word: str, dest: str, show: Show) -> str:
     Raises ConfigError if the place is taken or lies in the model, ModelError if the model is missing, damaged or not complete,
     ArtifactError if the card would be wrong, and StorageFailed if the disk is too small. Then nothing is published.
     """
-    quiet_client()
+    quiet_hub()
     published = find_published(word)
     place = destination(dest, "model")
     _refuse_inside(published, place, dest)

@@ -3,8 +3,6 @@
 The token is the one of `hf auth login` or HF_TOKEN; it is read by the hub's client and appears in no message.
 """
 
-import logging
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from stj.errors import ArtifactError, ConfigError, StjError
+from stj.hub_log import unsigned
 from stj.models.hub import hub_is_offline
 from stj.storage.digest import FileDigest
 
@@ -20,14 +19,6 @@ _OF_NEW_REPOSITORIES = {".gitattributes"}
 """What the hub itself puts into a new repository."""
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write there"
 _LONGEST_CAUSE = 300  # characters of an error by the hub
-_SIGNED = re.compile(r"\?\S+")  # The addresses of uploads hold a signature with which anyone may write.
-_CLIENTS = ("httpx", "httpx2")
-
-
-def quiet_client() -> None:
-    """Keeps the hub's client from logging a line, with its address, for each request."""
-    for name in _CLIENTS:
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,5 +108,5 @@ def _cause(error: BaseException) -> str:
     for each in (error, error.__cause__):
         if each is not None:
             said.append(" ".join(str(each).split()) or type(each).__name__)
-    text, token = _SIGNED.sub("?...", ": ".join(said)), get_token()
+    text, token = unsigned(": ".join(said)), get_token()
     return (text.replace(token, "***") if token else text)[:_LONGEST_CAUSE]

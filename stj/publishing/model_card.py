@@ -101,11 +101,13 @@ def _stj_code(name: str, facts: JudgeFacts | None) -> str:
     if facts and facts.max_model_len:
         imports += "\nfrom stj.config import ModelConfig"
         model = f"ModelConfig(path=MODEL, max_model_len={facts.max_model_len})"
-    ask = 'print(judge.compare("What is 2 + 2?", "It is 4.", "It is 5.").verdict)'
+    asked = ['print(judge.compare("What is 2 + 2?", "It is 4.", "It is 5.").verdict)']
+    if facts and facts.grades:
+        asked.append('print(judge.grade("What is 2 + 2?", "It is 4.", rubric="helpfulness").score)')
     if facts and not facts.compares:
-        options, ask = "", 'print(judge.grade("What is 2 + 2?", "It is 4.", rubric="helpfulness").score)'
+        options, asked = "", asked[1:]
     lines = [*sorted(imports.split("\n")), "", _model_line(name), "", 'if __name__ == "__main__":']
-    return "\n".join([*lines, f"    with Judge({model}{options}) as judge:", f"        {ask}"])
+    return "\n".join([*lines, f"    with Judge({model}{options}) as judge:", *(f"        {ask}" for ask in asked)])
 
 
 def _vllm_code(name: str, facts: JudgeFacts | None, adapter: Adapter | None, parser: Parser) -> str:

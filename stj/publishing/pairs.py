@@ -19,10 +19,10 @@ import yaml
 
 from stj import __version__
 from stj.errors import ArtifactError
+from stj.hub_log import quiet_hub
 from stj.loop.run_folder import RunFolder, rows_of
 from stj.publishing.card import render
 from stj.publishing.destination import Filling, destination
-from stj.publishing.hub import quiet_client
 from stj.publishing.policies import model_name, policies_of, public_name
 from stj.rows import TRAINING, Row
 from stj.storage.artifacts import Artifact
@@ -99,7 +99,7 @@ def export_pairs(word: str, dest: str) -> str:
     Raises NoArtifact if there is no run, ArtifactError if it has judged nothing yet or a file is damaged, ConfigError if the
     place is taken, and StorageFailed if the disk is too small. Then nothing is published.
     """
-    quiet_client()
+    quiet_hub()
     run = RunFolder(Folder.at(word))
     passes = list(run.passes())
     if not passes:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stj.config import SourceConfig
 from stj.errors import SourceError, StjError
+from stj.hub_log import quiet_hub
 from stj.sources.files import near_names
 from stj.sources.records import Fields, Located, Record, Scanned, strict
 
@@ -34,6 +35,7 @@ def scan_hub(config: SourceConfig, fields: Fields, *, key: str = "source.path", 
     from datasets import load_dataset  # seconds to import, and not needed for local files
 
     where = f"{config.path}{', config ' + config.config_name if config.config_name else ''}, split {config.split}"
+    quiet_hub()
     chosen = {} if files is None else {"data_files": files}
     with _hub_errors(config, key):
         stream = load_dataset(
@@ -54,6 +56,7 @@ def check_reachable(config: SourceConfig, key: str = "source.path") -> None:
 
     if HF_HUB_OFFLINE:  # Data sets that were read before come from this machine.
         return
+    quiet_hub()
     try:
         HfApi().dataset_info(config.path, revision=config.revision)
     except Exception as error:  # the client's errors, and those of the HTTP library that it happens to use

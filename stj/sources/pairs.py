@@ -24,7 +24,7 @@ from stj.sources.files import read_files
 from stj.sources.ids import Seen, id_of, joined_id, numbered, refuse_seen
 from stj.sources.records import Fields, Located, listed
 from stj.sources.truth import CHOSEN, JUDGE_FIELDS, JUDGES_WINNERS, better_response, is_judges_word, required_better
-from stj.sources.votes import ANNOTATORS, UNSURE, label_of_most, members_of, pair_label
+from stj.sources.votes import ANNOTATORS, UNSURE, label_of_most, label_word, members_of, pair_label
 from stj.verdict import TIE, Label
 
 ALL = "all"
@@ -229,12 +229,20 @@ def _by_truth(values: Mapping[str, Any], rest: Mapping[str, Any], names: tuple[s
     return better_response({**rest, **shown}, where)
 
 
+def response_words(first: str, second: str) -> dict[str, Label]:
+    """The words that mean the responses in these two fields: their names, and of dotted names the part that differs."""
+    words: dict[str, Label] = {first: "A", second: "B"}
+    parts = list(zip(first.split("."), second.split("."), strict=False))
+    differing = [part for part in parts if part[0] != part[1]]
+    if first.count(".") == second.count(".") and len(differing) == 1:
+        words |= {differing[0][0]: "A", differing[0][1]: "B"}
+    return words
+
+
 def _named_label(value: object, name: str, responses: tuple[str, str], where: str) -> str | None:
-    """The label of a value, which may also be the name of a response's field."""
-    for label, response in zip("AB", responses, strict=True):
-        if value == response:
-            return label
-    return pair_label(value, name, where, f", or {responses[0]} or {responses[1]}")
+    """The label of a value, which may also name a response's field."""
+    words = response_words(*responses)
+    return words.get(label_word(value)) or pair_label(value, name, where, f", or {' or '.join(words)}")
 
 
 def _decided(label: str | None) -> tuple[Label | None, str | None]:

@@ -6,6 +6,7 @@ from typing import TextIO
 
 from stj.text.amounts import data_size, duration, so_far
 from stj.text.characters import (
+    cells_of,
     for_encoding,
     in_ascii,
     json_line,
@@ -30,6 +31,7 @@ __all__ = [
     "Show",
     "Span",
     "Table",
+    "cells_of",
     "data_size",
     "duration",
     "in_ascii",

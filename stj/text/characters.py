@@ -7,6 +7,7 @@ from functools import cache
 from typing import TextIO
 
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # control, format (bidi too), surrogate, private use, line and paragraph ends
+_NO_CELL = {"Mn", "Me", "Cf"}  # accents and joiners
 _HARMLESS = "\n\t\u200c\u200d"  # Persian and emoji need the joiners.
 _NOT_PLAIN = re.compile(r"[^\n -~]")
 
@@ -34,6 +35,17 @@ def visible_line(text: str) -> str:
 def shows_something(text: str) -> bool:
     """Whether a reader sees a character; spaces and marks of direction or joining are none."""
     return any(character.isprintable() and not character.isspace() for character in text)
+
+
+def cells_of(text: str) -> int:
+    """The cells of a terminal that a line takes: an East Asian character takes two, and an accent of its own none."""
+    return len(text) if text.isascii() else sum(map(_cells, text))
+
+
+def _cells(character: str) -> int:
+    if unicodedata.category(character) in _NO_CELL:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def in_ascii(text: str) -> str:

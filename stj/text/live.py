@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from stj.text.characters import visible_line
+from stj.text.characters import cells_of, visible_line
 from stj.text.fitting import places_that_fit
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def parts_that_fit(parts: Parts, width: int) -> Parts:
     """The parts that a terminal of this width shows."""
 
     def fits(places: Sequence[int]) -> bool:
-        return len(line_of([parts[place] for place in places])) <= width
+        return cells_of(line_of([parts[place] for place in places])) <= width
 
     return [parts[place] for place in places_that_fit([part.priority for part in parts], fits)]
 

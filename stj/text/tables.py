@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from stj.text.characters import visible_line
+from stj.text.characters import cells_of, visible_line
 from stj.text.fitting import places_that_fit
 
 if TYPE_CHECKING:
@@ -161,14 +161,14 @@ class Table:
         return self.title if len(self.title) <= _LONGEST_TITLE else ""
 
     def _plain_width(self, place: int) -> int:
-        return max(len(cells[place]) for cells in (*self._heads(), *self.rows))
+        return max(cells_of(cells[place]) for cells in (*self._heads(), *self.rows))
 
     def _group_line(self, places: Sequence[int], widths: Sequence[int]) -> str:
         """The names of the groups, each above the left end of its first column."""
         line = ""
         for number, place in enumerate(places):
             if group := self.columns[place].group:
-                line = line.ljust(sum(widths[:number]) + _GAP * number) + group
+                line = _padded(line, sum(widths[:number]) + _GAP * number) + group
         return line
 
     def _parts(self, width: int, widths: Sequence[int], gap: int) -> Iterator[list[int]]:
@@ -188,7 +188,7 @@ class Table:
     def _rich_width(self, place: int) -> int:
         """The width of a column on a terminal; the title stands above the table there."""
         column = self.columns[place]
-        return max(map(len, (column.upper, column.lower, *(row[place] for row in self.rows))))
+        return max(map(cells_of, (column.upper, column.lower, *(row[place] for row in self.rows))))
 
     def _rich_part(self, places: Sequence[int]) -> "rich.table.Table":
         import rich.box
@@ -211,12 +211,27 @@ def _name(cell: str) -> str:
     """The first cell of a row; of a longer name the start and the end."""
     name = visible_line(cell)
     half = _LONGEST_NAME // 2
-    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[1 - half :]}"
+    return name if cells_of(name) <= _LONGEST_NAME else f"{_start(name, half)}…{_start(name[::-1], half - 1)[::-1]}"
+
+
+def _start(text: str, cells: int) -> str:
+    """The start of a text that takes at most so many cells."""
+    taken = 0
+    for place, character in enumerate(text):
+        taken += cells_of(character)
+        if taken > cells:
+            return text[:place]
+    return text
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - cells_of(text))
 
 
 def _plain_line(cells: Sequence[str], widths: Sequence[int]) -> str:
     first, *others = cells
-    aligned = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+    aligned = [_padded(first, widths[0])]
+    aligned += [" " * (width - cells_of(cell)) + cell for cell, width in zip(others, widths[1:], strict=True)]
     return (" " * _GAP).join(aligned).rstrip()
 
 

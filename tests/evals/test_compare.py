@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stj.cli import main
 from stj.evals.benchmarks.evaluation import SCORES, read_scores
 from stj.evals.compare import compare_evaluations, mcnemar_p
+from stj.evals.table import points
 from stj.rows import Judgment, Pair, Row, Turn, rows_to_table
 from stj.storage.artifacts import Artifact
 from stj.storage.folder import Folder
@@ -184,3 +185,9 @@ def test_the_p_of_the_textbook() -> None:
     assert mcnemar_p(0, 5) == pytest.approx(2 / 32)
     assert mcnemar_p(2, 10) == pytest.approx(2 * sum(comb(12, k) for k in range(3)) / 2**12)
     assert 0 <= mcnemar_p(1_000, 2_000) < 1e-70
+
+
+def test_a_difference_is_the_same_however_it_was_computed() -> None:
+    """0.78333 - 0.77083 is a bit above 1.25 points, and the mean of the paired differences a bit below."""
+    assert points(0.7833333333333333 - 0.7708333333333333) == points(0.012499999999999997)
+    assert [points(share) for share in (0.01251, -0.005, -1e-17)] == ["+1.3", "-0.5", "+0.0"]

@@ -142,6 +142,7 @@ def test_jurors_are_scored_with_their_spread_and_the_majority() -> None:
     assert jury.kappa["one and unsure"] is None
     lines = "\n".join(map(str, jury.summary())).splitlines()
     assert any(line.startswith("accuracy: share of right judgments") for line in lines)
+    assert sum(line.endswith(", of 4 labelled pairs") for line in lines) == len(jury.accuracy)
     assert [line for line in lines if "differ" in line] == [
         "one and other: 1 of 5 differ: 1 opposed, 0 one abstains",
         "one and unsure: 5 of 5 differ: 0 opposed, 5 one abstains",

@@ -73,6 +73,20 @@ def test_the_same_run_differs_in_nothing(runs: tuple[Path, Path], capsys: pytest
     assert {each["difference"] for each in record["comparisons"]} == {0}
 
 
+def test_grading_beside_the_pairs_is_no_other_way_to_measure_them(
+    runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graded = Path(shutil.copytree(runs[0], tmp_path / "graded"))
+    for manifest in graded.rglob("manifest.json"):
+        record = read_sealed(folder := Folder.at(manifest.parent), "manifest.json", "")
+        if "heldout" in record["key"]:
+            record["key"]["heldout"] |= {"grades": "1e07", "grading": {"rubric": "e865"}}
+            write_sealed(folder, "manifest.json", record)
+    record = compared(capsys, str(runs[0]), str(graded))
+    assert [each["benchmark"] for each in record["comparisons"]][:3] == ["held-out, M_0", "held-out, M_1", "held-out, M_2"]
+    assert record["notes"] == []
+
+
 def test_a_setting_that_an_older_version_did_not_have_is_at_its_default(
     runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,7 +86,28 @@ def test_figures_of_what_was_made_anew_are_not_shown(run: Path) -> None:
     for name in ("pairs", "iteration_1", "iteration_2", "iteration_3", "heldout_3"):
         shutil.rmtree(run / name)
         shutil.copytree(Path(other.folder.path) / name, run / name)
-    assert list_runs(str(run))[0].accuracy is None
+    [listed] = list_runs(str(run))
+    assert listed.accuracy is None
+    assert "is of other passes than lie there" in str(listed.why)
+
+
+def test_a_dash_beside_a_report_has_its_reason_below_the_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Reports were written once that name no passes."""
+    report = json.loads((run / "report.json").read_bytes())
+    del report["run"]["fingerprints"]
+    (run / "report.json").write_text(json.dumps(report))
+    for name in "abcd":
+        shutil.copytree(run, run.parent / "old" / name)
+    (run.parent / "old/d/report.json").unlink()
+    shutil.copytree(run, run.parent / "old/e")
+    assert {each["run"]: bool(each["why"]) for each in listed(capsys, str(run.parent / "old"))} == {
+        **dict.fromkeys("abce", True),
+        "d": False,
+    }
+    assert main(["ls", str(run.parent / "old")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("does not say of which passes it is") == 1
+    assert " and 1 more: report.json" in out
 
 
 def test_a_run_at_work_is_running_and_looking_keeps_no_driver_out(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

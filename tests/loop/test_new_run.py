@@ -158,6 +158,46 @@ def test_fields_are_told_by_names_and_values(here: Path, row: dict[str, Any], na
     assert (seen.names, seen.pairs) == (PairFields(**names), 12)  # type: ignore[arg-type]
 
 
+ASKED = ("日本の首都はどこですか", "Wie heißt die Hauptstadt von Peru?", "Какая столица у Грузии?")
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({"№": "q-1", "body": {"Frage": ASKED, "lang": "de"}}, "body.Frage"),  # an id is not taken for the text
+        ({"№": "q-1", "Anfrage": ASKED}, "Anfrage"),  # Japanese has no spaces
+        ({"Wort": "Peru"}, "Wort"),
+        ({"№": "q-1", "body": {"Frage": ASKED, "note": "two words"}}, None),
+    ],
+)
+def test_the_field_of_the_instruction_is_the_one_that_holds_sentences(
+    here: Path, row: dict[str, Any], field: str | None
+) -> None:
+    def value(given: Any, number: int) -> Any:
+        if isinstance(given, dict):
+            return {name: value(member, number) for name, member in given.items()}
+        return given[number % len(given)] if isinstance(given, tuple) else given
+
+    file = write("pool.jsonl", [value(row, number) for number in range(6)])
+    assert look_at_instructions(file, None).field == field
+
+
+def test_members_are_told_with_labels_that_name_them(here: Path) -> None:
+    rows = [
+        {
+            "q": text(n),
+            "cand": {"left": text(n, 20), "right": text(n, 21)},
+            "ann": {"anna": "left", "ben": ["right", "left"][n % 2]},
+        }
+        for n in range(12)
+    ]
+    seen = look_at_pairs(write("pairs.jsonl", rows), {})
+    assert seen.names == PairFields(
+        instruction="q", response_a="cand.left", response_b="cand.right", annotators=("ann.anna", "ann.ben")
+    )
+    assert seen.dropped == {"no_winner": 6}
+
+
 def test_what_cannot_be_told_is_said_with_the_fields_that_are_there(here: Path) -> None:
     rows = [{"x": text(number), "y": text(number + 1), "z": text(number + 2)} for number in range(12)]
     file = write("odd.jsonl", rows)

@@ -55,6 +55,14 @@ def test_another_condition_is_refused_with_those_there_are(where: str, judged: A
         list(RowSelection(where=where).records(judged))
 
 
+@pytest.mark.parametrize("words", [("--where", "wrng"), ("--columns", "id,pair.wrng")])
+def test_a_wrong_question_shows_nothing(words: tuple[str, str], judged: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", judged.folder.uri, *words]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "wrng" in printed.err
+
+
 def test_offset_limit_and_columns_on_the_command_line(judged: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["show", judged.folder.uri, "--offset", "1", "--limit", "2", "--columns", "id, pair.chosen"]
     assert main([*words, "--json"]) == 0

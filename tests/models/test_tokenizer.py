@@ -1,12 +1,16 @@
 """The tokenizer of a model directory: which library reads it, what is refused, and where answers end."""
 
 import json
+import logging
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from stj.errors import ModelError
 from stj.models.chat import is_mistral
@@ -50,6 +54,23 @@ def changed(tmp_path: Path, name: str, content: Any) -> Path:
     path = tmp_path / "model" / name
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path.parent
+
+
+@pytest.mark.parametrize(("kind", "warned"), [("llama", False), ("mistral", True)])
+def test_only_mistrals_models_are_warned_of_mistrals_pattern(
+    kind: str, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> None:
+    tokenizer = Tokenizer(WordLevel({str(number): number for number in range(100_001)}, unk_token="0"))  # fewer never warn
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    logger = logging.getLogger("transformers")  # hands nothing to the root logger
+    logger.addHandler(caplog.handler)
+    request.addfinalizer(lambda: logger.removeHandler(caplog.handler))
+    loaded = load_tokenizer(tmp_path)
+    assert ("incorrect regex pattern" in caplog.text) is warned
+    assert "fix_mistral_regex" not in loaded.init_kwargs
 
 
 def test_code_beside_a_tokenizer_is_not_run(tmp_path: Path) -> None:

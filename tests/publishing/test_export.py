@@ -244,6 +244,13 @@ def test_a_judge_that_grades_is_asked_for_grades(run: Path) -> None:
     assert texts_of(with_vllm) == {"MODEL": "org/grader"}
 
 
+def test_a_judge_that_compares_and_grades_is_asked_for_both(run: Path) -> None:
+    text = model_card("org/both", replace(judge_facts(RunFolder(Folder.at(run)), 2), grades=True), None, None).decode()
+    assert "It also learned grades" in text
+    with_stj, _ = programs(text)
+    assert [line.split("(")[1] for line in with_stj.splitlines() if "print(" in line] == ["judge.compare", "judge.grade"]
+
+
 def test_figures_of_grades_and_hostile_names_are_cells_of_a_table(run: Path) -> None:
     facts = judge_facts(RunFolder(Folder.at(run)), 2)
     figures = GradeFigures(

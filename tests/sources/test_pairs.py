@@ -124,6 +124,29 @@ def test_a_named_winner_is_the_truth(value: object, winner: str | None, undecide
     assert (pair.winner, pair.undecided) == (winner, undecided)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "value", "winner"),
+    [
+        ("cand.left", "cand.right", "right", "B"),
+        ("cand.left", "cand.right", "cand.right", "B"),
+        ("answers.ours.text", "answers.theirs.text", "theirs", "B"),
+        ("cand.left", "cand.right", "B", "B"),
+        ("by.model_b", "by.model_a", "model_b", "A"),  # a field's own name goes before stj's words
+        ("by.2", "by.1", 2, "A"),
+    ],
+)
+def test_a_label_may_be_the_part_of_a_dotted_name_that_differs(first: str, second: str, value: object, winner: str) -> None:
+    row = {"prompt": "?", first: "x", second: "y", "better": value}
+    [pair] = read(row, fields=PairFields(response_a=first, response_b=second, winner="better"), labelled=True)
+    assert pair.winner == winner
+
+
+def test_a_dotted_name_gives_no_other_words() -> None:
+    names = PairFields(response_a="one.text", response_b="two.other", winner="better")
+    with pytest.raises(SourceError, match=r"for A[)], or one.text or two.other$"):
+        read({"prompt": "?", "one.text": "x", "two.other": "y", "better": "one"}, fields=names)
+
+
 def test_a_named_field_has_no_other_meaning() -> None:
     row = {"prompt": "not this", "text": "?", "chosen": "B", "winner": "x", "loser": "y"}
     [pair] = read(row, fields=PairFields(instruction="text", response_a="winner", response_b="loser", winner="chosen"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from stj.evals.intervals import Interval
-from stj.evals.table import interval, percent
+from stj.evals.table import interval, percent, points
 from stj.loop.heldout import HeldoutScores
 from stj.loop.heldout_grades import GradeFigures, HeldoutGrades
 from stj.loop.measures import JudgeComparison
@@ -70,12 +70,12 @@ def headline(iterations: Sequence[IterationReport]) -> Headline:
             note=f"Of {measured.first}, mean of both orders over {measured.old.pairs:,} pairs, 95% interval "
             f"{interval(measured.old.ci95)}; no later judge was measured.",
         )
-    gain = 100 * (measured.new.accuracy - measured.old.accuracy)
+    gain = points(measured.new.accuracy - measured.old.accuracy)
     compared = measured.paired
     on_same = "" if compared is None else f" On the same pairs the difference is {difference_words(compared)} points."
     return Headline(
         figures=f"{before} → {percent(measured.new.accuracy)}%",
-        gain=f"{gain:+.1f} points, {'within' if measured.within_noise else 'beyond'} noise",
+        gain=f"{gain} points, {'within' if measured.within_noise else 'beyond'} noise",
         note=f"Held-out accuracy of {measured.first} and {measured.last}, mean of both orders over {measured.new.pairs:,} "
         f"pairs: {interval(measured.old.ci95)} and {interval(measured.new.ci95)}; {measured.noise_words()}.{on_same}",
     )
@@ -90,7 +90,7 @@ def lift(iterations: Sequence[IterationReport]) -> str:
     if first == last:
         return f"Held-out accuracy of {first}: {percent(old.accuracy)}% {interval(old.ci95)}; no later judge was measured"
     return (
-        f"Lift {first} -> {last}: {100 * (new.accuracy - old.accuracy):+.1f} points of held-out accuracy, "
+        f"Lift {first} -> {last}: {points(new.accuracy - old.accuracy)} points of held-out accuracy, "
         f"{percent(old.accuracy)}% {interval(old.ci95)} -> {percent(new.accuracy)}% {interval(new.ci95)}; "
         f"{measured.noise_words()}"
     )
@@ -105,7 +105,7 @@ def grades_lift(iterations: Sequence[IterationReport]) -> str:
     if first == last:
         return f"Held-out grades of {first}: {_grade_words(old.sampled)}; no later judge was measured"
     before, after = old.sampled.exact, new.sampled.exact
-    gained = "" if before is None or after is None else f"{100 * (after - before):+.1f} points of exact agreement; "
+    gained = "" if before is None or after is None else f"{points(after - before)} points of exact agreement; "
     return f"Grades {first} -> {last}: {gained}{_grade_words(old.sampled)} -> {_grade_words(new.sampled)}"
 
 
@@ -144,7 +144,7 @@ def _exact_gain(before: GradeFigures, after: GradeFigures) -> str:
     """The gain in exact agreement; empty if either is not known."""
     if before.exact is None or after.exact is None:
         return ""
-    gain = f"{100 * (after.exact - before.exact):+.1f} points"
+    gain = f"{points(after.exact - before.exact)} points"
     if before.exact_ci95 is None or after.exact_ci95 is None:
         return gain
     return f"{gain}, {'within' if _overlap(before.exact_ci95, after.exact_ci95) else 'beyond'} noise"

@@ -2,6 +2,7 @@
 
 import json
 
+from stj.evals.table import points
 from stj.loop.dashboard import Lengths
 from stj.loop.measures import JudgeComparison
 
@@ -23,7 +24,7 @@ def whole(value: float | None) -> str:
 def difference_words(compared: JudgeComparison) -> str:
     """The paired difference and its interval, in points."""
     low, high = compared.ci95
-    return f"{100 * compared.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return f"{points(compared.difference)} [{points(low)}, {points(high)}]"
 
 
 def p_words(compared: JudgeComparison) -> str:
