@@ -19,24 +19,25 @@ from stj.engine.wire import Embedded
 from stj.errors import EngineDied, RequestFailed
 from stj.generate import Usage
 from stj.models.fetch import held_model, plain_path
-from stj.models.pooling import pooling_of
+from stj.models.pooling import pooling_of, reading_of
 from stj.models.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_UNREAD = ("pooler.",)
-"""Weights of BERT's family for its pretraining task: many embedding models have none, and vLLM reads none."""
+_UNREAD = ("lm_head.", "pooler.")
+"""Weights that many embedding models lack, and of which vLLM reads none: the head that writes, which training leaves out, and
+that of BERT's family for its pretraining task."""
 
 
 class PoolingEngine:
     """An embedding model on one or several devices."""
 
-    def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase", *, lowers: bool) -> None:
         self._llm = llm
         self._counter = UsageCounter(llm)
         self._tokenizer = tokenizer
-        self._lowers = bool((llm.model_config.encoder_config or {}).get("do_lower_case"))
+        self._lowers = lowers
         self._most_tokens: int = llm.model_config.max_model_len
         self._ids = itertools.count()
 
@@ -49,17 +50,17 @@ class PoolingEngine:
         """
         path = plain_path(held_model(model))
         pooling_of(path, model.path)
-        tokenizer = load_tokenizer(path, model.path)
+        tokenizer, reading = load_tokenizer(path, model.path), reading_of(path, model)
         if model.load_format == "auto":
             check_weights(str(path), model.label, _UNREAD)
         quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}
         arguments = {**engine_settings(str(path), model, config, seed), **quiet, "runner": "pooling"}
         context = AsyncEngineArgs(**{**arguments, "max_model_len": None}).create_model_config().max_model_len
-        arguments["max_model_len"] = min(model.max_model_len, context)
+        arguments["max_model_len"] = min(model.max_model_len, context, reading.tokens or context)
         settings = AsyncEngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS)
         if fork_workers:
             os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # on a CPU vLLM has just set it to "spawn"
-        return cls(AsyncLLM.from_vllm_config(settings, disable_log_stats=True), tokenizer)
+        return cls(AsyncLLM.from_vllm_config(settings, disable_log_stats=True), tokenizer, lowers=reading.lowers)
 
     async def run_dummy_batch(self) -> None:
         """As that of VllmEngine."""

@@ -24,7 +24,7 @@ from stj.curation import EMBEDDING_MODEL
 from stj.engine.hosted import HostedEngine
 from stj.engine.start import start_pooling
 from stj.engine.wire import Embedded
-from stj.errors import CapacityError, PassFailed, StjError
+from stj.errors import CapacityError, PassFailed, RequestFailed, StjError
 from stj.machine.needs import MachineNeeds
 from stj.models.pooling import refuse_other_files
 from stj.passes.actor import earlier_starts
@@ -213,6 +213,8 @@ class EngineEmbedding:
             )
         except Exception as error:
             failure = error_for_user(error).with_traceback(None)
+            if isinstance(failure, RequestFailed):
+                failure = PassFailed(f"{EMBEDDING_MODEL}={self._spec.model.path}: its engine refused a text: {failure}")
         failure.__context__ = failure.__cause__ = None
         raise failure
 

@@ -75,6 +75,25 @@ def test_the_check_names_the_model_and_what_is_wrong_with_it(tmp_path: Path) -> 
     assert "its files lack all tensors of layer 2" in refusal(pooled(tmp_path, str(model)))
 
 
+@pytest.mark.slow
+def test_an_adapter_and_a_limit_without_room_for_a_text_are_refused(tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    base = bert(tmp_path / "base")
+    named = {"peft_type": "LORA", "base_model_name_or_path": str(base), "r": 2}
+    (adapter / "adapter_config.json").write_text(json.dumps(named))
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    assert "engines embed with whole models: merge it first" in refusal(pooled(tmp_path, str(adapter)))
+    tokenizer = json.loads((base / "tokenizer.json").read_text())
+    begin = {"id": "begin", "type_id": 0}
+    around = {"special_tokens": {"begin": {"id": "begin", "ids": [3], "tokens": ["begin"]}}, "pair": []}
+    single = [{"SpecialToken": begin}, {"Sequence": {"id": "A", "type_id": 0}}]
+    tokenizer["post_processor"] = {"type": "TemplateProcessing", "single": single, **around}
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer))
+    small = config(tmp_path, "curate.embedding=vllm", f"{ROLE}={{path: {base}, max_model_len: 1}}")
+    assert "puts 1 around each text: set 2 or more" in refusal(small)
+
+
 def test_an_encoder_passes_and_more_gpus_than_it_has_heads_for_do_not(tmp_path: Path) -> None:
     model = bert(tmp_path / "model")
     assert all(finding.ok for finding in diagnose_here(pooled(tmp_path, str(model))))
