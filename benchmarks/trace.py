@@ -14,13 +14,11 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 
-from benchmarks.view import judgments, text
+from view import judgments, text
 from stj.config_loader import load
 from stj.loop.kinds import ExamplesPhase, PassPhase
 from stj.loop.phases import Run
@@ -54,28 +52,29 @@ def write(folder: Path, count: int) -> str:
     words = [f"run_root={folder}/run", f"source.path={pool}", "source.kind=instructions", "source.limit=null"]
     run = Run(load([MINI], [*words, "iterations=2", "heldout.path=null"]))
     write_run_config(run)
-    ids = [row.id for row in read_rows(run.config.source)]
+    asked = [(row.id, row.turns[0].content) for row in read_rows(run.config.source)]
     few = [judged(number, draw) for number in range(ROWS_PER_FILE)]
     rows, examples = rows_to_table(few), examples_to_table(map(learned, few))
     for phase in run.phases:
         if isinstance(phase, PassPhase | ExamplesPhase):
-            repeat(phase.artifact, rows if isinstance(phase, PassPhase) else examples, ids)
-    return ids[-1]
+            repeat(phase.artifact, rows if isinstance(phase, PassPhase) else examples, asked)
+    return asked[-1][0]
 
 
-def repeat(artifact: Artifact, table: pa.Table, ids: list[str]) -> None:
-    """Writes rows with these ids, whose other columns are those of a few rows again and again."""
+def repeat(artifact: Artifact, table: pa.Table, asked: list[tuple[str, str]]) -> None:
+    """Writes rows with these ids and texts, whose other columns are those of a few rows again and again."""
     artifact.begin()
-    left: Iterator[str] = iter(ids)
-    start = 0
-    while here := list(islice(left, ROWS_PER_FILE)):
-        part = table.slice(0, len(here)).set_column(0, "id", pa.array(here))
-        if "position" in part.schema.names:
-            numbers = pa.array(range(start, start + len(here)), part.schema.field("position").type)
-            part = part.set_column(part.schema.get_field_index("position"), "position", numbers)
+    for start in range(0, len(asked), ROWS_PER_FILE):
+        here = asked[start : start + ROWS_PER_FILE]
+        columns: dict[str, list[object]] = {"id": [row_id for row_id, _ in here]}
+        if "turns" in table.schema.names:
+            columns["turns"] = [[{"role": "user", "content": words}] for _, words in here]
+            columns["position"] = list(range(start, start + len(here)))
+        part = table.slice(0, len(here))
+        for name, values in columns.items():
+            part = part.set_column(part.schema.get_field_index(name), name, pa.array(values, part.schema.field(name).type))
         artifact.write_part("part", part)
-        start += len(here)
-    artifact.finish(dropped={}, failed=0, pairs=len(ids), output_tokens=130 * len(ids))
+    artifact.finish(dropped={}, failed=0, pairs=len(asked), output_tokens=130 * len(asked))
 
 
 def judged(number: int, draw: random.Random) -> Row:

@@ -115,7 +115,7 @@ class CurationWatch:
             doing = f"starting engines of {self._model.path}" if self._model else "loading the embedding"
             return self._line.whole([Part(f"{self._name}: {so_far(doing, seconds)}")], None, self._dollars)
         parts = [Part(f"{self._name}: {rows} rows")]
-        if tokens := self._spent.usage.prompt_tokens:
-            parts.append(Part(f"{tokens / max(seconds, 1e-9):,.0f} tok/s read", 2))
+        if (speed := self._spent.usage.prompt_tokens / max(seconds, 1e-9)) >= 1:
+            parts.append(Part(f"{speed:,.0f} tok/s read", 2))
         left = None if self._total is None else max(0, self._total - self._read) * seconds / self._read
         return self._line.whole(parts, left, self._dollars)
