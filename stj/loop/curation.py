@@ -31,9 +31,9 @@ class CurationPhase(Phase):
             self.artifact.folder.delete(part)
         made_of = self.artifact.key["source"]
         identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
-        total = count_inputs(self.config, ("pairs",), None)
-        watch = CurationWatch(self.name, self.artifact.folder, self.config, line or LiveLine(), total)
         try:
+            total = count_inputs(self.config, ("pairs",), None)
+            watch = CurationWatch(self.name, self.artifact.folder, self.config, line or LiveLine(), total)
             with watch, self._embedding(watch) as embedding:
                 rows = watch.counted(read_uncurated(self.config, identity))
                 parts, facts = decide(rows, self.config, embedding, self.artifact)
