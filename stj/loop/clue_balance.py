@@ -7,7 +7,7 @@ source, one label and the same signs are a cell. An integer programme finds how 
     sources    in the proportion of their weights
     clues      among the pairs of each label in which a clue differs, it is right in 50 ± 2%
 
-The last rule leaves no clue that is rare and always right: pairs in which it does not differ say nothing of those in which it does.
+The last rule leaves no clue that is rare and always right: pairs in which it does not differ say nothing of the others.
 Which pairs of a cell stay depends only on the seed and their ids.
 """
 
@@ -145,7 +145,7 @@ def _most(
         rows.append([*no_cell, *this, -weights[title]])  # its examples - its weight * the unit, up to rounding
         ends.append(rounding[title])
     reach = 2 * TOLERANCE * _WITHIN
-    for label, clue, sign in product(LABELS, range(len(cells[0][2])), (1, -1)):  # |sum of signs| <= reach * signs that are not 0
+    for label, clue, sign in product(LABELS, range(len(cells[0][2])), (1, -1)):  # |sum of signs| <= reach * sum of |signs|
         ofs = (sign * signs[clue] - reach * abs(signs[clue]) if own == label else 0.0 for _, own, signs in cells)
         rows.append([*ofs, *no_source, 0])
         ends.append((-np.inf, 0))

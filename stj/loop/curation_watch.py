@@ -1,4 +1,4 @@
-"""What curation shows while it runs, and what its engines cost: `ledger.json` beside its decisions, as beside the rows of a pass."""
+"""What curation shows while it runs, and what its engines cost: `ledger.json` beside its decisions, as beside rows."""
 
 import logging
 import threading

@@ -73,9 +73,7 @@ class _Read:
         return np.array([index for index, row in enumerate(self.embedded) if row not in self.dropped], np.int64)
 
 
-def decide(
-    rows: Iterable[Row], config: Config, embedding: Embedder, artifact: Artifact
-) -> tuple[list[str], dict[str, Any]]:
+def decide(rows: Iterable[Row], config: Config, embedding: Embedder, artifact: Artifact) -> tuple[list[str], dict[str, Any]]:
     """Writes a decision for each row into the artifact; returns the names of the parts, and facts for the manifest.
 
     Raises ConfigError for more clusters than rows.

@@ -191,7 +191,9 @@ def _check_adapter(use: ModelUse) -> str:
     if adapter is None:
         return ""
     if use.pooled:
-        raise ModelError(f"model {name} is an adapter of {adapter.base.path}, and engines embed with whole models: merge it first")
+        raise ModelError(
+            f"model {name} is an adapter of {adapter.base.path}, and engines embed with whole models: merge it first"
+        )
     if not is_hub_id(name):
         read_tensors(Folder.at(package_path(name)), ADAPTER_WEIGHTS, name)
     return f"{name}, an adapter of rank {adapter.rank} over {adapter.base.path}"

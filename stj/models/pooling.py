@@ -37,7 +37,7 @@ _LENGTHS = "sentence_*_config.json"
 """Files that say how long a text may be, and if it is made of small letters."""
 _LENGTH = "max_seq_length"
 _AFTER_PADDING = ("camembert", "data2vec-text", "roberta", "xlm-roberta", "xlm-roberta-xl", "xmod")
-"""Types of models whose first token has the position behind that of the padding, so that their last positions are out of reach."""
+"""Types of models whose first token has the position behind that of the padding: they reach fewer positions than they have."""
 _DENSE_WEIGHTS = "model.safetensors"
 _REMEDY = "name an embedding model in sentence-transformers' layout, such as Qwen/Qwen3-Embedding-0.6B"
 
@@ -73,7 +73,9 @@ def pooling_of(directory: Path, name: str, *, weights: bool = True) -> str:
     if not (directory / MODULES).is_file():
         raise ModelError(f"model {name}: it has no {MODULES}, which says how its vectors are pooled: {_REMEDY}")
     parts = _read(directory / MODULES, name)
-    named = [(part.get("type"), part.get("path")) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    named = (
+        [(part.get("type"), part.get("path")) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    )
     for kind, _ in named:
         if not _is_computed(kind):
             raise ModelError(f"model {name}: its {MODULES} has a part {kind}, which vLLM does not compute: {_REMEDY}")
@@ -163,8 +165,8 @@ def _check_dense(directory: Path, place: str, name: str, *, weights: bool) -> No
     folder = Folder.at(directory / place)
     if not folder.exists(_DENSE_WEIGHTS):
         raise ModelError(
-            f"model {name}: its {place} has no {_DENSE_WEIGHTS}, and without it vLLM leaves the dense layer out: load the model "
-            "with sentence-transformers and save it again, which writes that file"
+            f"model {name}: its {place} has no {_DENSE_WEIGHTS}, and without it vLLM leaves the dense layer out: load the "
+            "model with sentence-transformers and save it again, which writes that file"
         )
     if not any(tensor.endswith("weight") for tensor in read_tensors(folder, _DENSE_WEIGHTS, f"{name}, {place}")):
         raise ModelError(f"model {name}: its {place}/{_DENSE_WEIGHTS} holds no weight; save the model again")

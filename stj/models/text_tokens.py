@@ -1,4 +1,4 @@
-"""Texts as the tokens that an embedding model reads: cut to its context by its own tokenizer, with the tokens that it puts around."""
+"""Texts as the tokens that an embedding model reads: cut to its context by its own tokenizer, with what that puts around."""
 
 import threading
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Which rows of a run a word means, and where in their sources rows lie: the ends of a trace.
 
 A row that became a pair elsewhere knows its place (`origin`). An instruction knows its position and its id, so its source is
-read again, as a stream, up to the position; if that does not hold its text any more, up to the id. An id is a function of the row
-alone, and the place is that of the source as it is now.
+read again, as a stream, up to the position; if that does not hold its text any more, up to the id. An id is a function of the
+row alone, and the place is that of the source as it is now.
 """
 
 import os

@@ -201,7 +201,8 @@ def test_the_plan_counts_its_tokens_and_gpu_hours(tmp_path: Path) -> None:
     planned = plan(settings, Assumptions(instruction=40))
     [embedding] = [phase for phase in planned.phases if phase.name == "embedding"]
     assert (embedding.tokens_in, embedding.tokens_out) == (20 * 40, 0)
-    assert embedding.gpu_hours == pytest.approx(20 * 40 * 2 * 164_160 / (settings.hardware.gpu_tflops * 1e12 * 0.4) / 3600, rel=0.3)
+    work = 20 * 40 * 2 * 164_160
+    assert embedding.gpu_hours == pytest.approx(work / (settings.hardware.gpu_tflops * 1e12 * 0.4) / 3600, rel=0.3)
     long = plan(pooled(tmp_path, str(model), f"{ROLE}.max_model_len=32"), Assumptions(instruction=900))
     assert next(phase.tokens_in for phase in long.phases if phase.name == "embedding") == 20 * 32
     assert "embedding" not in {phase.name for phase in plan(config(tmp_path)).phases}

@@ -1,6 +1,6 @@
 """`stj trace` on large runs: from the command to its last line, by an id and by a line of the source.
 
-    python benchmarks/trace.py [ROWS ...]
+    python benchmarks/lineage.py [ROWS ...]
 
 Each run has two iterations, whose artifacts hold this many rows under the keys of a real run; texts have the lengths of the
 paper's. CPU seconds are those of the whole command, memory is its peak. "first" compares each file with its SHA-256, which
@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 import pyarrow as pa
-
 from view import judgments, text
+
 from stj.config_loader import load
 from stj.loop.kinds import ExamplesPhase, PassPhase
 from stj.loop.phases import Run
@@ -99,8 +99,10 @@ def learned(row: Row) -> Example:
 def measure(command: list[str]) -> dict[str, float]:
     """CPU seconds and the peak memory of a command, which may find nothing."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    script = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], capture_output=True); " \
+    script = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], capture_output=True); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
     ran = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
