@@ -225,9 +225,7 @@ async def _answer(engine: Any, request: Request | EmbedRequest, writer: asyncio.
         result = error
     except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
         raise
-    except (
-        BaseException
-    ) as error:  # a panic of a library in Rust is no Exception, and without an answer its caller waits forever
+    except BaseException as error:  # a panic of a library in Rust is no Exception, and its caller would wait forever
         traceback.print_exc()
         result = RequestFailed(_line(error))
     writer.write(frame(Answer(number=request.number, result=result, usage=engine.usage)))

@@ -73,9 +73,8 @@ def pooling_of(directory: Path, name: str, *, weights: bool = True) -> str:
     if not (directory / MODULES).is_file():
         raise ModelError(f"model {name}: it has no {MODULES}, which says how its vectors are pooled: {_REMEDY}")
     parts = _read(directory / MODULES, name)
-    named = (
-        [(part.get("type"), part.get("path")) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-    )
+    listed = parts if isinstance(parts, list) else []
+    named = [(part.get("type"), part.get("path")) for part in listed if isinstance(part, dict)]
     for kind, _ in named:
         if not _is_computed(kind):
             raise ModelError(f"model {name}: its {MODULES} has a part {kind}, which vLLM does not compute: {_REMEDY}")
