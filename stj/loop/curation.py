@@ -8,7 +8,7 @@ from typing import Any
 from stj.config import ModelConfig
 from stj.curating.embedding import Embedder, embedder
 from stj.loop.curation_watch import CurationWatch
-from stj.loop.inputs import count_inputs, read_uncurated
+from stj.loop.inputs import PassPart, count_inputs, read_uncurated
 from stj.loop.phase import Phase
 from stj.passes.ledger import read_ledger
 from stj.text import LiveLine, duration
@@ -32,7 +32,8 @@ class CurationPhase(Phase):
         made_of = self.artifact.key["source"]
         identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
         try:
-            total = count_inputs(self.config, ("pairs",), None)
+            of_pass: tuple[PassPart, ...] = ("pairs",)
+            total = count_inputs(self.config, of_pass, None)
             watch = CurationWatch(self.name, self.artifact.folder, self.config, line or LiveLine(), total)
             with watch, self._embedding(watch) as embedding:
                 rows = watch.counted(read_uncurated(self.config, identity))

@@ -189,7 +189,7 @@ def _mode(config: Any) -> str:
     new = config.get("pooling_mode")
     if isinstance(new, list):
         return f"a list ({'+'.join(map(str, new))})"
-    modes = dict.fromkeys([*old, *([] if new is None else [str(new)])])
+    modes: dict[str, None] = dict.fromkeys(map(str, [*old, *([] if new is None else [new])]))
     return "+".join(modes) or "nothing"
 
 
