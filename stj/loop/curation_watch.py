@@ -108,12 +108,12 @@ class CurationWatch:
 
     def _parts(self) -> Parts:
         seconds = time.monotonic() - self._phase_began
-        rows = f"{self._read:,}" if self._total is None else f"{self._read:,}/{max(self._read, self._total):,}"
+        doing = f"starting engines of {self._model.path}" if self._model else "loading the embedding"
         if self._whole:
-            return self._line.whole([Part(f"{self._name}: {so_far(f'comparing and grouping {self._read:,} rows', seconds)}")])
-        if not self._read:
-            doing = f"starting engines of {self._model.path}" if self._model else "loading the embedding"
+            doing = f"comparing and grouping {self._read:,} rows"
+        if self._whole or not self._read:
             return self._line.whole([Part(f"{self._name}: {so_far(doing, seconds)}")], None, self._dollars)
+        rows = f"{self._read:,}" if self._total is None else f"{self._read:,}/{max(self._read, self._total):,}"
         parts = [Part(f"{self._name}: {rows} rows")]
         if (speed := self._spent.usage.prompt_tokens / max(seconds, 1e-9)) >= 1:
             parts.append(Part(f"{speed:,.0f} tok/s read", 2))

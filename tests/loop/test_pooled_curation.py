@@ -13,12 +13,13 @@ from stj.config import Config
 from stj.config_loader import load
 from stj.curating.embedding import EmbedderHere, Vectors, normalized
 from stj.curation import CurateConfig, EmbeddingModelConfig
-from stj.errors import ConfigError, PassFailed
+from stj.errors import ConfigError, ModelError, PassFailed
 from stj.generate import Usage
 from stj.loop.curated import DECISION_SCHEMA, Decision
 from stj.loop.curation import CurationPhase
 from stj.loop.curation_watch import CurationWatch
 from stj.loop.doctor import diagnose_here
+from stj.loop.inputs import check_inputs
 from stj.loop.phases import Run
 from stj.loop.report.costs import Costs
 from stj.passes.ledger import Ledger
@@ -85,6 +86,13 @@ def test_the_check_names_the_model_and_what_is_wrong_with_it(tmp_path: Path) -> 
     assert "LlamaForSequenceClassification gives no vectors of texts" in refusal(pooled(tmp_path, str(model)))
     (model / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": 3}))
     assert "its files lack all tensors of layer 2" in refusal(pooled(tmp_path, str(model)))
+
+
+def test_a_dry_run_refuses_a_model_that_cannot_be_pooled(tmp_path: Path) -> None:
+    check_inputs(pooled(tmp_path, str(bert(tmp_path / "bert"))))
+    check_inputs(pooled(tmp_path, "org/on-the-hub"))  # which only `stj doctor` and the run ask
+    with pytest.raises(ModelError, match=r"it has no modules\.json"):
+        check_inputs(pooled(tmp_path, "package://mini/seed_model"))
 
 
 @pytest.mark.slow
