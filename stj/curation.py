@@ -79,7 +79,7 @@ class CurateConfig:
     balance: tuple[Clue, ...] = ()
     """Clues that must not say which answer is better: `length` (characters), `markdown`, `refusals`, `language` (another one
     than the instruction's), `unfinished` (it ends inside a sentence). Of the pairs that can be learned, so many are left out
-    that each clue alone is right in 50 ± 2%."""
+    that each clue alone is right in 50 ± 2% of those in which it differs."""
     label_noise: float | None = None
     """Leave out a pair whose label is wrong with at least this probability, above 0.5, as all judges of the run so far see it
     (stj/evals/label_noise.py). It needs two judges, so it begins in iteration 2, or in iteration 1 with other weights or

@@ -228,8 +228,10 @@ def usable_vectors(vectors: Vectors, setting: str, dimensions: int | None = None
 
 def normalized(vectors: Vectors) -> Vectors:
     """The vectors with length 1; zeros stay zeros."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0))
+    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0)  # its square may be no number of 32 bits
+    scaled = np.divide(vectors, largest, out=np.zeros_like(vectors), where=largest > 0)
+    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return np.asarray(np.divide(scaled, lengths, out=scaled, where=lengths > 0))
 
 
 def _cause(error: Exception) -> str:

@@ -223,13 +223,15 @@ async def _answer(engine: Any, request: Request | EmbedRequest, writer: asyncio.
         os._exit(1)
     except StjError as error:
         result = error
-    except Exception as error:
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of a library in Rust is no Exception, and its caller would wait forever
         traceback.print_exc()
         result = RequestFailed(_line(error))
     writer.write(frame(Answer(number=request.number, result=result, usage=engine.usage)))
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from vllm import PoolingParams, TokensPrompt
@@ -19,25 +19,22 @@ from stj.engine.wire import Embedded
 from stj.errors import EngineDied, RequestFailed
 from stj.generate import Usage
 from stj.models.fetch import held_model, plain_path
-from stj.models.pooling import pooling_of
+from stj.models.pooling import pooling_of, reading_of
+from stj.models.text_tokens import TextTokens
 from stj.models.tokenizer import load_tokenizer
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-_UNREAD = ("pooler.",)
-"""Weights of BERT's family for its pretraining task: many embedding models have none, and vLLM reads none."""
+_UNREAD = ("lm_head.", "pooler.")
+"""Weights that many embedding models lack, and of which vLLM reads none: the head that writes, which training leaves out, and
+that of BERT's family for its pretraining task."""
 
 
 class PoolingEngine:
     """An embedding model on one or several devices."""
 
-    def __init__(self, llm: AsyncLLM, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(self, llm: AsyncLLM, tokens: TextTokens) -> None:
         self._llm = llm
         self._counter = UsageCounter(llm)
-        self._tokenizer = tokenizer
-        self._lowers = bool((llm.model_config.encoder_config or {}).get("do_lower_case"))
-        self._most_tokens: int = llm.model_config.max_model_len
+        self._tokens = tokens
         self._ids = itertools.count()
 
     @classmethod
@@ -49,17 +46,18 @@ class PoolingEngine:
         """
         path = plain_path(held_model(model))
         pooling_of(path, model.path)
-        tokenizer = load_tokenizer(path, model.path)
+        tokenizer, reading = load_tokenizer(path, model.path), reading_of(path, model)
         if model.load_format == "auto":
             check_weights(str(path), model.label, _UNREAD)
         quiet = {"use_tqdm_on_load": False, "disable_log_stats": True}
         arguments = {**engine_settings(str(path), model, config, seed), **quiet, "runner": "pooling"}
         context = AsyncEngineArgs(**{**arguments, "max_model_len": None}).create_model_config().max_model_len
-        arguments["max_model_len"] = min(model.max_model_len, context)
+        arguments["max_model_len"] = min(model.max_model_len, context, reading.tokens or context)
         settings = AsyncEngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS)
         if fork_workers:
             os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"  # on a CPU vLLM has just set it to "spawn"
-        return cls(AsyncLLM.from_vllm_config(settings, disable_log_stats=True), tokenizer)
+        llm = AsyncLLM.from_vllm_config(settings, disable_log_stats=True)
+        return cls(llm, TextTokens(tokenizer, llm.model_config.max_model_len, lowers=reading.lowers))
 
     async def run_dummy_batch(self) -> None:
         """As that of VllmEngine."""
@@ -70,18 +68,9 @@ class PoolingEngine:
 
         Raises RequestFailed if vLLM refuses a text, and EngineDied if a worker process has ended.
         """
-        prompts, cut = await asyncio.to_thread(self._prompts, texts)
+        prompts, cut = await asyncio.to_thread(self._tokens.of, texts)
         vectors = await asyncio.gather(*map(self._vector, prompts))
         return Embedded(vectors=np.stack(vectors), cut=cut)
-
-    def _prompts(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
-        """The token ids of each text, with those that the tokenizer puts around it, and how many texts were cut."""
-        texts = [text.lower() for text in texts] if self._lowers else list(texts)
-        prompts: list[list[int]] = self._tokenizer(texts, truncation=False, verbose=False)["input_ids"]
-        long = [place for place, prompt in enumerate(prompts) if len(prompt) > self._most_tokens]
-        for place in long:
-            prompts[place] = self._tokenizer(texts[place], truncation=True, max_length=self._most_tokens)["input_ids"]
-        return prompts, len(long)
 
     async def _vector(self, prompt: list[int]) -> Any:
         """The vector of a prompt, as the model gives it: of any length. Zeros for a prompt without tokens."""

@@ -5,8 +5,9 @@ source, one label and the same signs are a cell. An integer programme finds how 
 
     labels     as many pairs with label A as with label B, of each source
     sources    in the proportion of their weights
-    clues      among the pairs of each label, each clue is right in 50 ± 2%
+    clues      among the pairs of each label in which a clue differs, it is right in 50 ± 2%
 
+The last rule leaves no clue that is rare and always right: pairs in which it does not differ say nothing of the others.
 Which pairs of a cell stay depends only on the seed and their ids.
 """
 
@@ -28,7 +29,7 @@ from stj.stages.judge import LABELS
 from stj.verdict import Label
 
 TOLERANCE = 0.02
-"""How far the share of pairs about which a clue is right may be from 50%."""
+"""How far the share of pairs about which a clue is right may be from 50%, of those in which it differs."""
 _WITHIN = 0.999  # Of the tolerance: the solver's answers are whole only up to 1e-6.
 _GAP = 1e-3  # Share of the pairs that the solver may leave out without need: the last ones can take it minutes.
 _NODES = 100  # Branches of the search: the first few find the choice, and thousands of others only prove it within the gap.
@@ -144,8 +145,9 @@ def _most(
         rows.append([*no_cell, *this, -weights[title]])  # its examples - its weight * the unit, up to rounding
         ends.append(rounding[title])
     reach = 2 * TOLERANCE * _WITHIN
-    for label, clue, sign in product(LABELS, range(len(cells[0][2])), (1, -1)):  # |sum of signs| <= reach * pairs
-        rows.append([*((sign * signs[clue] - reach) * (own == label) for _, own, signs in cells), *no_source, 0])
+    for label, clue, sign in product(LABELS, range(len(cells[0][2])), (1, -1)):  # |sum of signs| <= reach * sum of |signs|
+        ofs = (sign * signs[clue] - reach * abs(signs[clue]) if own == label else 0.0 for _, own, signs in cells)
+        rows.append([*ofs, *no_source, 0])
         ends.append((-np.inf, 0))
     low, high = zip(*ends, strict=True)
     for nodes in (_NODES, None):  # Without a limit if the first branches hold no choice at all.

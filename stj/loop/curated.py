@@ -9,6 +9,8 @@ from stj.config import Config
 from stj.curating.embedding import absolute_embedding, check_embedding, check_on_hub
 from stj.curation import CurateConfig
 from stj.errors import ConfigError, SourceError
+from stj.models.hub import is_hub_id
+from stj.models.pooling import pooled_directory, pooling_of
 from stj.rows import Row
 from stj.storage.arrow import Int32, reader_of, schema_of
 from stj.storage.artifacts import Artifact
@@ -67,9 +69,14 @@ def check_curation(config: Config, count: Callable[[], int | None], hub: bool) -
 
 
 def _check_embedding(curate: CurateConfig, hub: bool) -> str:
-    """Words on the embedding of a config. The checks of models look at that of engines."""
-    if curate.pooled_model is not None:
-        return f"{curate.pooled_model.label} by engines"
+    """Words on the embedding of a config.
+
+    Where the hub is asked, the checks of models look at that of engines too. Without it, as before a dry run, only this does.
+    """
+    if (model := curate.pooled_model) is not None:
+        if not hub and not is_hub_id(model.path):
+            pooling_of(pooled_directory(model, weights=False), model.path)
+        return f"{model.label} by engines"
     embedding = absolute_embedding(curate.embedding)
     words = check_embedding(embedding)
     if hub:

@@ -7,10 +7,11 @@ from typing import Any
 
 from stj.config import ModelConfig
 from stj.curating.embedding import Embedder, embedder
-from stj.errors import StjError
-from stj.loop.inputs import read_uncurated
+from stj.loop.curation_watch import CurationWatch
+from stj.loop.inputs import PassPart, count_inputs, read_uncurated
 from stj.loop.phase import Phase
-from stj.text import LiveLine
+from stj.passes.ledger import read_ledger
+from stj.text import LiveLine, duration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +27,23 @@ class CurationPhase(Phase):
         """Writes a decision for each row. Raises ConfigError if there are more clusters than rows."""
         from stj.loop.deciding import decide  # scikit-learn takes seconds to import
 
+        for part in self.artifact.parts():  # of a start that was killed: another engine's vectors may decide otherwise
+            self.artifact.folder.delete(part)
         made_of = self.artifact.key["source"]
         identity = {name: made_of[name] for name in ("path", "preferences") if name in made_of}
         try:
-            with self._embedding() as embedding:
-                decide(read_uncurated(self.config, identity), self.config, embedding, self.artifact)
-        except StjError:  # Nothing was made: a start with other settings or a mended source must not ask for --overwrite.
-            self.artifact.folder.remove()
+            of_pass: tuple[PassPart, ...] = ("pairs",)
+            total = count_inputs(self.config, of_pass, None)
+            watch = CurationWatch(self.name, self.artifact.folder, self.config, line or LiveLine(), total)
+            with watch, self._embedding(watch) as embedding:
+                rows = watch.counted(read_uncurated(self.config, identity))
+                parts, facts = decide(rows, self.config, embedding, self.artifact)
+        except BaseException:
+            self._forget()
             raise
+        self.artifact.finish(parts, **facts, **watch.facts())
 
-    def _embedding(self) -> AbstractContextManager[Embedder]:
+    def _embedding(self, watch: CurationWatch) -> AbstractContextManager[Embedder]:
         config, model = self.config, self.engine_model
         if model is None:
             return nullcontext(embedder(config.curate.embedding))
@@ -44,7 +52,19 @@ class CurationPhase(Phase):
         identity = self.artifact.key["curate"]["embedding_model"]["files"]
         deadline_s = config.ray.capacity_deadline_s
         spec = EmbeddingSpec(model=model, identity=identity, config=config.engine, capacity_deadline_s=deadline_s)
-        return EngineEmbedding(spec)
+        engines = EngineEmbedding(spec)
+        watch.watch_engines(engines)
+        return engines
+
+    def _forget(self) -> None:
+        """Removes all but the cost of a start in which nothing was made.
+
+        So a start with other settings, or with a mended source, does not ask for --overwrite.
+        """
+        spent = read_ledger(self.artifact.folder)
+        self.artifact.folder.remove()
+        if spent.starts:
+            spent.write(self.artifact.folder)
 
     def summary(self) -> str:
         """Rows, clusters, near-duplicates by what found them, and how many were sampled."""
@@ -65,6 +85,9 @@ def curation_words(manifest: dict[str, Any]) -> list[str]:
             words.append(f"{found['not_compared']:,} texts not compared by embedding (curate.embedding)")
     if sampled := manifest["sampled"]:
         words.append(f"sampled {sampled['taken']:,} of {sampled['among']:,} instructions")
+    if ledger := manifest.get("ledger"):
+        dollars = "" if ledger["dollars"] is None else f", ${ledger['dollars']:,.2f}"
+        words.append(f"{ledger['prompt_tokens']:,} tokens read, {duration(ledger['engine_seconds'])} of engines{dollars}")
     thin = [cluster["name"] for cluster in manifest["clusters"] if cluster["thin"]]
     return [*words, *([f"thin: {len(thin)} clusters, such as {thin[-1]}"] if thin else [])]
 

@@ -73,8 +73,11 @@ class _Read:
         return np.array([index for index, row in enumerate(self.embedded) if row not in self.dropped], np.int64)
 
 
-def decide(rows: Iterable[Row], config: Config, embedding: Embedder, artifact: Artifact) -> None:
-    """Writes a decision for each row into the artifact, and finishes it. Raises ConfigError for more clusters than rows."""
+def decide(rows: Iterable[Row], config: Config, embedding: Embedder, artifact: Artifact) -> tuple[list[str], dict[str, Any]]:
+    """Writes a decision for each row into the artifact; returns the names of the parts, and facts for the manifest.
+
+    Raises ConfigError for more clusters than rows.
+    """
     with VectorFile(embedding.dimensions) as vectors:
         read = _read(rows, config, embedding, vectors)
         found = _near_duplicates(read, config)
@@ -84,17 +87,15 @@ def decide(rows: Iterable[Row], config: Config, embedding: Embedder, artifact: A
         labels[staying] = cluster(Subset(read.vectors, staying), config.curate, config.seed)
         sampled = _sample(read, staying, labels, config)
         on_map, share = _map(read, staying, config)
-    parts = _write(read, labels, on_map, artifact)
-    artifact.finish(
-        parts,
-        embedded=len(read.embedded),
-        cut=embedding.cut,
-        clusters=_clusters(read, staying, labels),
-        without_cluster=int((labels[staying] == NO_CLUSTER).sum()) if config.curate.clustering else 0,
-        near_duplicates=found,
-        sampled=sampled,
-        map={"by": config.curate.map if share is None else "pca", "points": len(on_map), "share_of_variance": share},
-    )
+    return _write(read, labels, on_map, artifact), {
+        "embedded": len(read.embedded),
+        "cut": embedding.cut,
+        "clusters": _clusters(read, staying, labels),
+        "without_cluster": int((labels[staying] == NO_CLUSTER).sum()) if config.curate.clustering else 0,
+        "near_duplicates": found,
+        "sampled": sampled,
+        "map": {"by": config.curate.map if share is None else "pca", "points": len(on_map), "share_of_variance": share},
+    }
 
 
 def _read(rows: Iterable[Row], config: Config, embedding: Embedder, vectors: VectorFile) -> _Read:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from stj.config import Config
 from stj.loop.benchmarks import BenchmarkPhase
-from stj.loop.kinds import ExamplesPhase, PassPhase, TrainingPhase
+from stj.loop.kinds import ExamplesPhase, TrainingPhase
 from stj.loop.phase import Phase
 from stj.loop.spending import training_dollars
 from stj.text import Part, Parts, duration
@@ -77,7 +77,7 @@ class Outlook:
 
     def _take(self, phase: Phase, seconds: float | None) -> None:
         self._seconds[phase.name] = seconds
-        ledger = phase.artifact.manifest().get("ledger", {}) if isinstance(phase, PassPhase | BenchmarkPhase) else {}
+        ledger = phase.artifact.manifest().get("ledger", {})
         spent = ledger.get("dollars") or 0.0
         self._spent[phase.name] = spent + self._training_dollars(phase, seconds or 0.0)
 

@@ -23,7 +23,7 @@ from stj.models.config_json import check_division, context_of, read_config, text
 from stj.models.fetch import local_model, tokenizer_directory
 from stj.models.hub import hub_files, hub_is_offline, is_hub_id
 from stj.models.locate import adapter_of, whole_model
-from stj.models.pooling import pooled_directory, pooling_of
+from stj.models.pooling import pooled_directory, pooling_of, reading_of
 from stj.models.shapes import STANDARD_TYPES, check_shapes
 from stj.models.tokenizer import load_tokenizer, stop_ids
 from stj.models.weights import Tensor, read_index, read_tensors, read_weights, refuse_pointer, several, weight_files
@@ -190,6 +190,10 @@ def _check_adapter(use: ModelUse) -> str:
     adapter = adapter_of(use.model)
     if adapter is None:
         return ""
+    if use.pooled:
+        raise ModelError(
+            f"model {name} is an adapter of {adapter.base.path}, and engines embed with whole models: merge it first"
+        )
     if not is_hub_id(name):
         read_tensors(Folder.at(package_path(name)), ADAPTER_WEIGHTS, name)
     return f"{name}, an adapter of rank {adapter.rank} over {adapter.base.path}"
@@ -220,7 +224,9 @@ def _check_files(use: ModelUse) -> str:
     _refuse_code(_object(directory / "tokenizer_config.json", name), "tokenizer_config.json", name)
     architecture = _check_architecture(config, name, writes=not use.pooled)
     load_config(use)
-    return f"{name}, {architecture}" + (f", {pooling_of(directory, name)} pooling" if use.pooled else "")
+    if not use.pooled:
+        return f"{name}, {architecture}"
+    return f"{name}, {architecture}, {pooling_of(directory, name, weights=not is_hub_id(name))} pooling"
 
 
 def _config(use: ModelUse) -> dict[str, Any]:
@@ -391,6 +397,7 @@ def _check_tokenizer(use: ModelUse) -> str:
     tokenizer = load_tokenizer(directory, name)
     check_vocabulary(config, tokenizer, name)
     if use.pooled:
+        _check_room(tokenizer, use)
         return f"{len(tokenizer):,} tokens"
     check_chat(tokenizer, use.model.chat_options)
     if not stop_ids(tokenizer, directory):
@@ -401,8 +408,20 @@ def _check_tokenizer(use: ModelUse) -> str:
     return f"{len(tokenizer):,} tokens"
 
 
+def _check_room(tokenizer: "PreTrainedTokenizerBase", use: ModelUse) -> None:
+    """Raises ModelError if the tokens that the tokenizer puts around a text leave no room for one of the text's own."""
+    around = tokenizer.num_special_tokens_to_add()
+    if around >= use.model.max_model_len:
+        raise ModelError(
+            f"model {use.model.path}: {use.roles[0]}.max_model_len={use.model.max_model_len} tokens, and its tokenizer puts "
+            f"{around} around each text: set {around + 1} or more"
+        )
+
+
 def _check_context(use: ModelUse) -> str:
     model, context = use.model, context_of(use.model)
+    if use.pooled:
+        context = reading_of(local_model(model, weights=False), model).tokens
     if context is None:
         return "an unknown context"
     states = f"and its config.json states a context of {context}"

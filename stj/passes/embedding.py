@@ -2,18 +2,19 @@
 
 A pass (stj/passes/run.py) commits rows, because each row is a result. Here only all vectors together are one: curation decides
 about every row by its neighbours, and is made again as a whole. So batches of texts go straight to the actors, and come back in
-order. Ray starts an actor again whose engine died, and asks it again.
+order. Ray starts an actor again whose engine died, and asks it again. Engines tell the registry what they cost, as in a pass.
 """
 
 import asyncio
 import itertools
 import logging
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 import ray
 from ray.exceptions import RayActorError, RayError
@@ -24,12 +25,14 @@ from stj.curation import EMBEDDING_MODEL
 from stj.engine.hosted import HostedEngine
 from stj.engine.start import start_pooling
 from stj.engine.wire import Embedded
-from stj.errors import CapacityError, PassFailed, StjError
+from stj.errors import CapacityError, PassFailed, RequestFailed, StjError
+from stj.generate import Usage
 from stj.machine.needs import MachineNeeds
 from stj.models.pooling import refuse_other_files
 from stj.passes.actor import earlier_starts
 from stj.passes.cluster_machines import machines_of_cluster
 from stj.passes.driver_actor import driver_actor
+from stj.passes.ledger import Ledger
 from stj.passes.node_check import refuse_unfit_node
 from stj.passes.nodes import live_nodes
 from stj.passes.ray_private import has_process
@@ -43,6 +46,7 @@ log = logging.getLogger(__name__)
 _BATCHES_AHEAD = 3  # For each engine: it computes one while the next waits beside it and a third is read.
 _TRIES_A_DEATH = 3  # Ray also counts the tries that find an actor not yet back.
 _LOOK_S = 2.0
+_HEARTBEAT_S = 1.0
 _PLACING_S = 10.0  # Never wait less for a machine: a cluster with free ones may need this long to place an engine.
 
 
@@ -50,6 +54,9 @@ class Pooling(Protocol):
     """An engine that embeds."""
 
     async def embed(self, texts: Sequence[str]) -> Embedded: ...
+
+    @property
+    def usage(self) -> Usage: ...
 
     def close(self) -> None: ...
 
@@ -75,23 +82,39 @@ class EmbeddingActor:
         self._spec, self._registry = spec, registry
         self._engine: Pooling | None = None
         self._starting = asyncio.Lock()
+        self._began, self._name = time.monotonic(), uuid.uuid4().hex
 
     async def start(self) -> None:
         """Starts the engine, unless it runs. Raises what the start of an engine does, and PassFailed if each start kills it."""
         async with self._starting:
             if self._engine is None:
                 self._engine = await self._started()
+                self._beating = asyncio.create_task(self._heartbeat())
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """The vectors of texts."""
         await self.start()
         assert self._engine is not None, "it was started"
-        return await self._engine.embed(texts)
+        embedded = await self._engine.embed(texts)
+        await self._report()  # the driver must not have vectors before the registry knows their cost
+        return embedded
 
     async def close(self) -> None:
         """Ends the engine's processes, and with them what they hold of a GPU."""
         if self._engine:
+            await self._report()
             self._engine.close()
+
+    async def _heartbeat(self) -> NoReturn:
+        while True:
+            await self._report()
+            await asyncio.sleep(_HEARTBEAT_S)
+
+    async def _report(self) -> None:
+        """Tells the registry what this engine has cost since its start."""
+        assert self._engine is not None, "it was started"
+        spent = Ledger(engine_seconds=time.monotonic() - self._began, usage=self._engine.usage)
+        await self._registry.record_spending.remote(self._name, spent)
 
     async def _started(self) -> Pooling:
         spec, context = self._spec, ray.get_runtime_context()
@@ -129,6 +152,15 @@ class EngineEmbedding:
         self.cut: int = 0
         """Texts that were longer than the model reads, so far."""
         self.dimensions = 0
+        self._spent = Ledger()
+
+    @property
+    def spent(self) -> Ledger:
+        """What the engines have cost so far, or had at their end; what is known if the registry does not answer."""
+        if self._engines:
+            with suppress(RayError):
+                _, self._spent = ray.get(self._registry.snapshot.remote(), timeout=_LOOK_S)
+        return self._spent
 
     def __enter__(self) -> Self:
         """Starts engines and waits for the first.
@@ -148,6 +180,8 @@ class EngineEmbedding:
     def embed_all(self, batches: Iterable[Sequence[str]]) -> Iterator[Vectors]:
         """The vectors of each batch, in order. At most three batches of each engine are in memory.
 
+        The engines end with the last batch: what is made of the vectors needs none, and may take minutes.
+
         Raises PassFailed if an engine dies again and again, and ConfigError if vectors cannot be used.
         """
         waiting = deque[tuple[Any, Any]]()
@@ -159,6 +193,7 @@ class EngineEmbedding:
             waiting.append((engine, engine.embed.remote(list(batch))))
         while waiting:
             yield self._vectors(*waiting.popleft())
+        self._end()
 
     def tells_apart(self, text: str) -> bool:
         """What a model reads is its user's choice."""
@@ -213,6 +248,8 @@ class EngineEmbedding:
             )
         except Exception as error:
             failure = error_for_user(error).with_traceback(None)
+            if isinstance(failure, RequestFailed):
+                failure = PassFailed(f"{EMBEDDING_MODEL}={self._spec.model.path}: its engine refused a text: {failure}")
         failure.__context__ = failure.__cause__ = None
         raise failure
 
@@ -249,9 +286,10 @@ class EngineEmbedding:
             return
         with suppress(RayError):
             ray.wait([engine.close.remote() for engine in self._engines], num_returns=len(self._engines), timeout=_LOOK_S)
-        for engine in self._engines:
-            ray.kill(engine)
+        _, engines = self.spent, self._engines
         self._engines = []
+        for engine in engines:
+            ray.kill(engine)
 
 
 async def _scoped_engine(model: ModelConfig, config: EngineConfig) -> Pooling:

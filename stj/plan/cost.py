@@ -29,6 +29,8 @@ _ALL = 0.995
 """Shares from here on are shown as 100%."""
 _CHECK = (80, 10)
 """Tokens of what asks for the verdict behind a rationale, and of that verdict."""
+_EMBEDDED = 500
+"""Tokens of the 2,000 characters that are embedded of a longer text."""
 _ANSWERS = 4
 """Answers to a question until one is right and one is wrong."""
 
@@ -65,7 +67,7 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
     pairs = made + _given(config, a)
     judged = _judging(pairs, config.judge, a)
     alone = config.examples.labelled_alone
-    phase_plans = [*_sorting(read, once, config, a)]
+    phase_plans = [*_embedding(once, config, a), *_sorting(read, once, config, a)]
     phase_plans += _making_pairs(made, once, config, a) if config.makes_synthetic else []
     phase_plans += _answering(once, config, a)
     if not alone:
@@ -100,6 +102,14 @@ def phases(config: Config, a: Assumptions, given: GivenPairs) -> tuple[PhasePlan
         checkpoints = sum(training.checkpoints for training in trainings)
         phase_plans.append(_sampling("selection", (checkpoints,) * config.iterations, tokens, models.seed, config, a))
     return (*phase_plans, *(_fine_tuning(training, config, a) for training in trainings))
+
+
+def _embedding(once: tuple[int, ...], config: Config, a: Assumptions) -> Iterator[PhasePlan]:
+    """The vectors of all instructions and given pairs by engines, before any rule of a model's drops one."""
+    if (model := config.curate.pooled_model) is not None:
+        rows = _given(config, a) + (source_size(config.source) or a.instructions if config.makes_synthetic else 0)
+        each = min(a.instruction, _EMBEDDED, model.max_model_len)
+        yield _sampling("embedding", once, (rows * each, 0), model, config, a)
 
 
 def _sorting(read: float, once: tuple[int, ...], config: Config, a: Assumptions) -> Iterator[PhasePlan]:

@@ -105,6 +105,7 @@ def _span(phase: PhasePlan, times: int, begins: float, gpus: int) -> ClockSpan:
 # The order in which phases begin. One that runs several times stands where it first begins.
 _ORDER = (
     "first starts",
+    "embedding",
     ANSWERS,
     "categories",
     "pairs",

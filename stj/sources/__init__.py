@@ -1,7 +1,8 @@
 """Where instructions come from: `read_rows` streams them, and `source_identity` identifies them in keys."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 
 from stj.config import SourceConfig
 from stj.rows import Row
@@ -25,6 +26,17 @@ def read_located(config: SourceConfig) -> Iterator[tuple[str, Row]]:
     """The rows of `read_rows`, each with its place in words: file and line, or data set and row."""
     records, again = itertools.tee(_records(config))  # One record makes one row, so at most one waits between the two.
     return zip((where for where, _ in again), _rows(records, config), strict=False)
+
+
+def read_at(config: SourceConfig, positions: Collection[int]) -> Iterator[tuple[str, Row]]:
+    """The rows of `read_rows` at these positions alone, each with its place: records between them are not made into rows.
+
+    An id that is made of the content does not count the rows of the same content before it.
+    """
+    last = max(positions, default=-1) + 1
+    for position, (where, record) in enumerate(itertools.islice(_records(config), min(last, config.limit or last))):
+        if position in positions:
+            yield from ((where, replace(row, position=position)) for row in _rows([(where, record)], config))
 
 
 def _rows(records: Iterable[Scanned], config: SourceConfig) -> Iterator[Row]:

@@ -1,11 +1,10 @@
 """Plain instructions: one a row, in a field of any name."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from stj.config import SourceConfig
-from stj.rows import Row
-from stj.sources.dialogue import with_turns
+from stj.rows import Row, Turn
+from stj.sources.dialogue import NOT_TEXT, ContentNotText, clean, turns_from, usable
 from stj.sources.ids import ContentIds, Seen, given_id, training_id
 from stj.sources.records import Fields, Record, Scanned
 from stj.sources.unread import read_each
@@ -24,7 +23,12 @@ def rows_by_field(records: Iterable[Scanned], config: SourceConfig) -> Iterator[
 
     def row_of(position: int, where: str, record: Record) -> Row:
         given = training_id(given_id(record[id_field], id_field, where, seen), id_field, where) if id_field else None
-        row = with_turns(Row(id=given or "", position=position, turns=()), record[text_field], text_field, where)
-        return row if given else replace(row, id=content_ids.of(row.turns))
+        turns, fault = tuple[Turn, ...](), ""
+        try:
+            turns = turns_from(record[text_field], text_field, where)
+        except ContentNotText as error:
+            fault = clean(str(error))  # a file may have any name
+        row = Row(id=given or content_ids.of(turns), position=position, turns=turns)  # once: a copy takes longer than all else
+        return row.drop(NOT_TEXT, fault) if fault else usable(row)
 
     return read_each(records, row_of)

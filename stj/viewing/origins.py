@@ -1,11 +1,13 @@
 """Which rows of a run a word means, and where in their sources rows lie: the ends of a trace.
 
-A row that became a pair elsewhere knows its place (`origin`). An instruction knows only its id, so its source is read again, as
-a stream, up to the row: an id is a function of the row alone, and the place is that of the source as it is now.
+A row that became a pair elsewhere knows its place (`origin`). An instruction knows its position and its id, so its source is
+read again, as a stream, up to the position; if that does not hold its text any more, up to the id. An id is a function of the
+row alone, and the place is that of the source as it is now.
 """
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -14,7 +16,7 @@ from stj.errors import SourceError
 from stj.package_files import package_path
 from stj.pair_sources import PairSource
 from stj.rows import TRAINING, Row
-from stj.sources import read_located
+from stj.sources import read_at, read_located
 from stj.sources.hub import is_hub_dataset
 from stj.sources.ids import HELDOUT_PREFIX, PREFERENCES_PREFIX, joined_id
 from stj.sources.labelled import KEY as LABELLED
@@ -160,8 +162,21 @@ class Origins:
         def located() -> Iterator[tuple[str, str]]:
             yield from ((row.id, place) for place, row in read_located(self._config.source))
 
-        found, note = _first_places(located(), rows.keys())
+        found = self._unmoved(rows)
+        moved, note = _first_places(located(), rows.keys() - found.keys())
+        found |= moved
         return {row_id: self._instruction(found.get(row_id), None if row_id in found else note) for row_id in rows}
+
+    def _unmoved(self, rows: Mapping[str, Row]) -> dict[str, str]:
+        """The places of those rows whose position in the source still holds their text, by their ids."""
+        of_position = {row.position: row_id for row_id, row in rows.items()}
+        with suppress(SourceError):  # whoever reads the whole source says why
+            return {
+                of_position[row.position]: place
+                for place, row in read_at(self._config.source, of_position)
+                if row.turns == rows[of_position[row.position]].turns
+            }
+        return {}
 
     def _of_labelled(self, ids: Collection[str]) -> dict[str, SourcePlace]:
         if any(map(is_hub_dataset, self._config.examples.labelled)):

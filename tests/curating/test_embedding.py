@@ -20,6 +20,7 @@ from stj.curating.embedding import (
     check_on_hub,
     embedder,
     embedding_identity,
+    normalized,
     shortened,
 )
 from stj.errors import ConfigError
@@ -181,3 +182,9 @@ def test_a_sentence_transformers_model_of_the_same_vectors_gives_the_same_vector
     (tmp_path / "model/modules.json").unlink()
     with pytest.raises(ConfigError, match=r"no sentence-transformers model there \(no modules\.json\)"):
         embedder(str(tmp_path / "model"))
+
+
+def test_vectors_of_any_size_get_length_1() -> None:
+    """Their squares are beyond numbers of 32 bits, and bfloat16 has them."""
+    huge = normalized(np.array([[3e30, 4e30], [3e-30, 4e-30], [0, 0]], np.float32))
+    np.testing.assert_allclose(huge, [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)

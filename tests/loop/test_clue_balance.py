@@ -48,8 +48,13 @@ def row_of(number: int, source: str | None, pair: Pair) -> Row:
     return make_row(number, id=f"row-{number:03d}", pair=pair, origin=origin)
 
 
+def sign_of(row: Row, clue: str) -> int:
+    assert row.pair
+    return feature_sign(clue, row.instruction, row.pair.chosen, row.pair.rejected)
+
+
 def share_right(rows: list[Row], clue: str) -> float:
-    signs = [feature_sign(clue, row.instruction, row.pair.chosen, row.pair.rejected) for row in rows if row.pair]
+    signs = [sign_of(row, clue) for row in rows]
     return 0.5 + sum(signs) / (2 * len(signs))
 
 
@@ -90,7 +95,8 @@ def test_what_is_kept_obeys_every_rule_in_any_order(
     if whole and chosen is not None:
         for clue in ("length", "markdown"):
             for label in "AB":
-                assert abs(share_right([row for row, own in chosen if own == label], clue) - 0.5) <= TOLERANCE
+                said = [row for row, own in chosen if own == label and sign_of(row, clue)]
+                assert not said or abs(share_right(said, clue) - 0.5) <= TOLERANCE
         by_source = Counter((row.chain.split("/")[1], label) for row, label in chosen)
         sizes = {source.title: by_source[source.title, "A"] for source in sources}
         assert all(by_source[name, "B"] == size for name, size in sizes.items())
@@ -110,6 +116,23 @@ def test_as_many_pairs_stay_as_can() -> None:
     assert counts.before == {"length": 0.7}
     assert counts.after["length"] == pytest.approx(0.516, abs=0.004)
     assert counts.kept == 124
+
+
+def test_a_rare_clue_that_is_always_right_goes() -> None:
+    """In 4 of 200 pairs the answer that refuses is worse: 49% of all, and 0% of those in which one refuses."""
+    balance = ClueBalance(("refusals",), 0, [])
+    rows = [(row_of(number, None, pair_with(0, 0)), "AB"[number % 2]) for number in range(200)]
+    rows[:4] = [(with_refusal(row), label) for row, label in rows[:4]]
+    for row, label in rows:
+        balance.add(row, label)
+    counts = balance.settle("here")
+    assert counts.before == {"refusals": 0.49}
+    assert (counts.kept, counts.after) == (196, {"refusals": 0.5})
+
+
+def with_refusal(row: Row) -> Row:
+    assert row.pair
+    return replace(row, pair=replace(row.pair, rejected=f"I'm sorry, but I cannot. {row.pair.rejected}"))
 
 
 def test_clues_that_only_together_are_balanced_keep_their_pairs() -> None:

@@ -14,6 +14,7 @@ from stj.config_loader import load
 from stj.curating.embedding import Vectors, normalized
 from stj.engine.wire import Embedded
 from stj.errors import CapacityError, ConfigError, ModelError, PassFailed
+from stj.generate import Usage
 from stj.passes.embedding import EmbeddingSpec, EngineEmbedding
 from tests.pooled_models import CONTEXT, bert, llama
 
@@ -38,6 +39,10 @@ class Scripted:
             os._exit(1)
         vectors = np.array([[len(text), 1 if text else 0] for text in texts], np.float32)
         return Embedded(vectors=vectors * np.nan if "nan" in texts else vectors, cut=sum(len(text) > 50 for text in texts))
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(prompt_tokens=7)
 
     def close(self) -> None:
         pass
@@ -67,9 +72,12 @@ def test_vectors_come_in_order_and_a_dead_engine_starts_again(tmp_path: Path) ->
         assert len(read) <= 2 * 3 + 1  # memory is bounded: three batches of each engine, and the one that was just read
         together = np.concatenate([first, *vectors])
         assert embedding.cut == 20
+        assert embedding._engines == []  # they end with the last text
     texts = [text for batch in batches for text in batch]
     expected = normalized(np.array([[len(text), 1 if text else 0] for text in texts], np.float32))
     assert (tmp_path / "died").exists()
+    assert embedding.spent.usage.prompt_tokens >= 3 * 7  # two engines, and the one that died
+    assert embedding.spent.engine_seconds > 0
     np.testing.assert_array_equal(together, expected)
 
 
@@ -111,6 +119,7 @@ def test_vectors_are_those_of_transformers(
     with EngineEmbedding(spec) as embedding:
         [vectors] = embedding.embed_all([TEXTS])
         assert (embedding.dimensions, embedding.cut) == (64, 1)
+        assert embedding.spent.usage.prompt_tokens > CONTEXT
     np.testing.assert_allclose(vectors, by_transformers(path, pooling), atol=tolerance)
 
 

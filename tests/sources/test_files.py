@@ -4,6 +4,7 @@ import contextlib
 import csv
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from stj.config import SourceConfig
 from stj.errors import SourceError
 from stj.rows import rows_to_table
-from stj.sources import check_source, read_rows, source_identity, source_size
+from stj.sources import check_source, read_at, read_located, read_rows, source_identity, source_size
 from stj.sources.directory import files_at
 from stj.sources.files import read_files
 from stj.sources.records import Fields
@@ -358,3 +359,16 @@ def test_no_flipped_bit_of_a_parquet_file_with_checksums_gives_fewer_or_other_ro
     except SourceError:
         return
     assert len(found) == len(rows)
+
+
+def test_rows_at_positions_are_those_of_the_whole_source(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "pool.jsonl", ["same", "other", "same", "", "last"])
+    path.write_bytes(path.read_bytes().replace(b"\n", b'\n\n{"instruction": "to\n', 1) + b'\n{"instruction": 7}')
+    source = config(path)
+    located = list(read_located(source))
+    assert [row.dropped for _, row in located] == [None, "not_readable", None, None, "empty_turn", None, "content_not_text"]
+    for position, (place, row) in enumerate(located):
+        [(where, alone)] = read_at(source, {position})
+        assert (where, replace(alone, id=row.id)) == (place, row)
+    assert [row.position for _, row in read_at(source, {5, 0, 99})] == [0, 5]
+    assert list(read_at(replace(source, limit=2), {2})) == list(read_at(source, set())) == []

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from stj.loop.benchmarks import BenchmarkPhase
+from stj.loop.curation import CurationPhase
 from stj.loop.kinds import PassPhase, TrainingPhase
 from stj.loop.phase import CANDIDATES, Phase
 from stj.loop.phases import Run
@@ -113,6 +114,8 @@ def _costs(phases: Sequence[Phase]) -> Iterator[PhaseCost]:
     for phase in phases:
         if isinstance(phase, PassPhase | BenchmarkPhase):
             yield from _of_pass(phase)
+        elif isinstance(phase, CurationPhase) and "ledger" in phase.artifact.manifest():
+            yield _of_ledger(phase.name, phase.artifact)
         elif isinstance(phase, TrainingPhase):
             yield _of_training(phase)
             yield from _of_candidates(phase)
