@@ -8,9 +8,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from stj.errors import ConfigError
 from stj.model_settings import ModelConfig
-from stj.setting_checks import at_least
+from stj.setting_checks import at_least, check
 
 Clustering = Literal["kmeans", "hdbscan"]
 Sample = Literal["quota", "farthest_first"]
@@ -86,31 +85,31 @@ class CurateConfig:
     another prompt in `judge.panel`. 1 leaves out none, and only reports. `null` does not look."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.embedding), "curate.embedding is empty; name wordllama, a directory or a model on the hub")
-        _check(2 <= self.clusters <= _MOST_CLUSTERS, f"curate.clusters={self.clusters} clusters: must be 2 to {_MOST_CLUSTERS}")
-        _check(self.min_cluster_size >= 2, f"curate.min_cluster_size={self.min_cluster_size} rows: must be 2 or more")
+        check(bool(self.embedding), "curate.embedding is empty; name wordllama, a directory or a model on the hub")
+        check(2 <= self.clusters <= _MOST_CLUSTERS, f"curate.clusters={self.clusters} clusters: must be 2 to {_MOST_CLUSTERS}")
+        check(self.min_cluster_size >= 2, f"curate.min_cluster_size={self.min_cluster_size} rows: must be 2 or more")
         self._check_embedding_model()
         share = self.near_duplicates
-        _check(
+        check(
             share is None or (math.isfinite(share) and 0.5 <= share <= 1),
             f"curate.near_duplicates={share}: must be between 0.5 and 1, or null",
         )
         size = self.sample_size
-        _check(size is None or size >= 1, f"curate.sample_size={size} instructions: must be at least 1")
-        _check(
+        check(size is None or size >= 1, f"curate.sample_size={size} instructions: must be at least 1")
+        check(
             (self.sample is None) == (size is None),
             f"curate.sample={self.sample or 'null'}, curate.sample_size={size or 'null'}: set both, or neither",
         )
-        _check(
+        check(
             self.sample != "quota" or self.clustering is not None,
             "curate.sample=quota: takes as many instructions from each cluster: set curate.clustering=kmeans or hdbscan",
         )
         noise = self.label_noise
-        _check(
+        check(
             noise is None or (math.isfinite(noise) and 0.5 < noise <= 1),
             f"curate.label_noise={noise}: must be a probability above 0.5, up to 1, or null",
         )
-        _check(len(set(self.balance)) == len(self.balance), f"curate.balance={list(self.balance)}: name each clue once")
+        check(len(set(self.balance)) == len(self.balance), f"curate.balance={list(self.balance)}: name each clue once")
         unused = {
             "clusters": self.clustering != "kmeans",
             "min_cluster_size": self.clustering != "hdbscan",
@@ -120,7 +119,7 @@ class CurateConfig:
         }
         for name, is_unused in unused.items():
             value = getattr(self, name)
-            _check(
+            check(
                 not is_unused or value == getattr(CurateConfig, name),
                 f"curate.{name}={_shown(value)}: nothing uses it: set curate.clustering, or leave it out",
             )
@@ -128,12 +127,12 @@ class CurateConfig:
     def _check_embedding_model(self) -> None:
         """Raises ConfigError if the model of `vllm` is not named, or another embedding has one."""
         model = self.embedding_model
-        _check(self.embedding != VLLM or model is not None, f"curate.embedding={VLLM}: set {EMBEDDING_MODEL}={{path: MODEL}}")
-        _check(
+        check(self.embedding != VLLM or model is not None, f"curate.embedding={VLLM}: set {EMBEDDING_MODEL}={{path: MODEL}}")
+        check(
             self.embedding == VLLM or model is None,
             f"{EMBEDDING_MODEL}={_shown(model)}: curate.embedding={self.embedding} uses no such model; set it to {VLLM}",
         )
-        _check(model is None or bool(model.path), f"{EMBEDDING_MODEL}.path is empty; name a directory or a model on the hub")
+        check(model is None or bool(model.path), f"{EMBEDDING_MODEL}.path is empty; name a directory or a model on the hub")
 
     @property
     def pooled_model(self) -> ModelConfig | None:
@@ -148,8 +147,8 @@ class CurateConfig:
     def check_noise(self, *, compares: bool, judges: int) -> None:
         """Raises ConfigError if no two judges judge the same pairs."""
         where = f"curate.label_noise={self.label_noise}"
-        _check(self.label_noise is None or compares, f"{where}: no pairs are compared; set judge.task=pairwise, or both")
-        _check(
+        check(self.label_noise is None or compares, f"{where}: no pairs are compared; set judge.task=pairwise, or both")
+        check(
             self.label_noise is None or judges > 1,
             f"{where}: with one judge, its errors and wrong labels look the same: set iterations=2 or more, or "
             "add a member with other weights or another prompt to judge.panel",
@@ -160,20 +159,15 @@ class CurateConfig:
         if not self.balance:
             return
         where = f"curate.balance=[{', '.join(self.balance)}]"
-        _check(
+        check(
             objective != "sft_then_dpo",
             f"{where}: train.objective=sft_then_dpo learns from two sets of pairs, and one choice cannot balance both: set "
             "another objective",
         )
-        _check(task == "pairwise", f"{where}: judge.task={task}: grades have no better answer: set judge.task=pairwise")
-        _check(not labelled, f"{where}: examples.labelled adds judgments that are not balanced: leave one of them out")
+        check(task == "pairwise", f"{where}: judge.task={task}: grades have no better answer: set judge.task=pairwise")
+        check(not labelled, f"{where}: examples.labelled adds judgments that are not balanced: leave one of them out")
 
 
 def _shown(value: object) -> object:
     """A setting's value for an error: of a model, its path."""
     return value.path if isinstance(value, EmbeddingModelConfig) else value
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stj.errors import ConfigError
+from stj.setting_checks import check
 
 if TYPE_CHECKING:
     from stj.train_config import TrainConfig
@@ -139,9 +140,9 @@ def _is_same(value: object, anyway: object) -> bool:
 
 
 def _check_mappings(given: Any) -> None:
-    _check(isinstance(given, dict), f"train.deepspeed={given}: must be a mapping, as in {{name: value}}")
+    check(isinstance(given, dict), f"train.deepspeed={given}: must be a mapping, as in {{name: value}}")
     zero = given.get("zero_optimization", {})
-    _check(
+    check(
         isinstance(zero, dict),
         f"train.deepspeed.zero_optimization={zero}: must be a mapping; "
         "write train.deepspeed={zero_optimization: {name: value}}",
@@ -152,13 +153,13 @@ def _check_used(given: dict[str, Any]) -> None:
     """Raises ConfigError for what is no setting of DeepSpeed that a training reads."""
     for name, value in given.get("zero_optimization", {}).items():
         whole = value.is_integer() if isinstance(value, float) else type(value) is int
-        _check(
+        check(
             (whole and value >= 0) or name not in _SIZES,
             f"train.deepspeed.zero_optimization.{name}={value}: must be a whole number of parameters, 0 or more",
         )
-        _check(f"stage3_{name}" not in _SIZES, f"train.deepspeed.zero_optimization.{name}: write stage3_{name}")
+        check(f"stage3_{name}" not in _SIZES, f"train.deepspeed.zero_optimization.{name}: write stage3_{name}")
     unread = sorted(set(given) - set(_SECTIONS))
-    _check(
+    check(
         not unread,
         f"train.deepspeed.{', '.join(unread)}: a training of stj does not read it; it reads {', '.join(_SECTIONS)}",
     )
@@ -166,8 +167,3 @@ def _check_used(given: dict[str, Any]) -> None:
         json.dumps(given, allow_nan=False)
     except (TypeError, ValueError):
         raise ConfigError(f"train.deepspeed={given}: must hold only text, finite numbers, lists and mappings") from None
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)

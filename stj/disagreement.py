@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from stj.errors import ConfigError
+from stj.setting_checks import check
 
 Draws = Literal["all", "last", "panel"]
 Order = Literal["random", "easy_first"]
@@ -36,32 +36,27 @@ class DisagreementConfig:
     def __post_init__(self) -> None:
         bounds = f"select.disagreement.low={self.low}, select.disagreement.high={self.high}"
         finite = math.isfinite(self.low) and math.isfinite(self.high)
-        _check(finite and 0 <= self.low <= self.high <= 1, f"{bounds}: shares must be 0 to 1, and low at most high")
-        _check(self.high > 0, f"{bounds}: a pair without a right sample has nothing to learn; raise high")
+        check(finite and 0 <= self.low <= self.high <= 1, f"{bounds}: shares must be 0 to 1, and low at most high")
+        check(self.high > 0, f"{bounds}: a pair without a right sample has nothing to learn; raise high")
 
     def check(self, *, sampling: str, samples: int, keep: str, compares: bool, iterations: int, panel: bool) -> None:
         """Raises ConfigError if the other settings of a run give no shares, or if nothing is done with them."""
-        _check(
+        check(
             self.low > 0 or self.high < 1 or self.weighted or self.order != "random",
             "select.disagreement: keeps every pair in random order; set low, high, weighted or order, or leave it out",
         )
         where = f"select.disagreement.draws={self.draws}"
-        _check(compares, "select.disagreement: judge.task=absolute compares no pairs: set judge.task=pairwise or both")
-        _check(keep == "correct", f"select.disagreement: judge.keep={keep} learns wrong judgments too: set judge.keep=correct")
+        check(compares, "select.disagreement: judge.task=absolute compares no pairs: set judge.task=pairwise or both")
+        check(keep == "correct", f"select.disagreement: judge.keep={keep} learns wrong judgments too: set judge.keep=correct")
         if self.draws == "panel":
-            _check(panel, f"{where}: judge.panel has no members: name some there, or set draws=all")
+            check(panel, f"{where}: judge.panel has no members: name some there, or set draws=all")
             return
-        _check(samples > 1, f"{where}: judge.samples={samples} gives shares of 0 and 1 alone: set judge.samples=2 or more")
-        _check(
+        check(samples > 1, f"{where}: judge.samples={samples} gives shares of 0 and 1 alone: set judge.samples=2 or more")
+        check(
             self.draws != "all" or sampling == "all",
             f"{where}: judge.sampling={sampling} stops before all samples: set judge.sampling=all, or draws=last",
         )
-        _check(
+        check(
             self.draws != "last" or iterations > 1,
             f"{where}: iterations={iterations} has no iteration before it: set iterations=2 or more, or draws=all",
         )
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from stj.errors import ConfigError
+from stj.setting_checks import check
 
 Ties = Literal["skip", "count", "half"]
 """What a pair counts that people call a tie: nothing, as right if the judge calls it a tie too, or one half."""
@@ -42,20 +42,20 @@ class PairFields:
     def __post_init__(self) -> None:
         for first, second in (("response_a", "response_b"), ("chosen", "rejected")):
             alone = [name for name in (first, second) if getattr(self, name) is not None]
-            _check(len(alone) != 1, f"fields.{alone[0] if alone else first}: name fields.{first} and fields.{second} together")
+            check(len(alone) != 1, f"fields.{alone[0] if alone else first}: name fields.{first} and fields.{second} together")
         both = self.response_a is not None and self.chosen is not None
-        _check(not both, f"fields.chosen={self.chosen}: name response_a and response_b, or chosen and rejected, not all four")
+        check(not both, f"fields.chosen={self.chosen}: name response_a and response_b, or chosen and rejected, not all four")
         if self.chosen is not None:
-            _check(self.winner is None, f"fields.winner={self.winner}: fields.chosen names the better response; leave one out")
-            _check(not self.annotators, "fields.annotators: fields.chosen names the better response; leave one out")
-        _check(
+            check(self.winner is None, f"fields.winner={self.winner}: fields.chosen names the better response; leave one out")
+            check(not self.annotators, "fields.annotators: fields.chosen names the better response; leave one out")
+        check(
             self.winner is None or not self.annotators,
             f"fields.winner={self.winner}: fields.annotators name the winner too; leave one out",
         )
         names = self.named
-        _check("" not in names, "fields: a name is empty; leave it out, or name a field")
+        check("" not in names, "fields: a name is empty; leave it out, or name a field")
         twice = next((name for name in names if names.count(name) > 1), None)
-        _check(twice is None, f"fields: '{twice}' is named twice; each field has one meaning")
+        check(twice is None, f"fields: '{twice}' is named twice; each field has one meaning")
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -70,11 +70,6 @@ def key_without_defaults(settings: dict[str, Any]) -> dict[str, Any]:
         del settings["ties"]
     given = {name: value for name, value in settings.pop("fields", {}).items() if value}
     return {**settings, "fields": given} if given else settings
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
 
 
 OWN_FIELDS = PairFields()

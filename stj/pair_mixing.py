@@ -6,6 +6,7 @@ from typing import Literal
 
 from stj.errors import ConfigError
 from stj.pair_sources import PairSource, human_share
+from stj.setting_checks import check
 
 Mixing = Literal["down", "up"]
 HumanShareRule = Literal["refuse", "top_up"]
@@ -52,20 +53,15 @@ def check_mixing(mixing: Mixing, sources: Sequence[PairSource], objective: str, 
     if mixing == "down":
         return
     where = "examples.mixing=up"
-    _check(
+    check(
         len(sources) > 1, f"{where}: nothing is mixed, so nothing would be repeated: name two or more sources in `preferences`"
     )
-    _check(
+    check(
         objective != "sft_then_dpo",
         f"{where}: train.objective=sft_then_dpo learns twice from the same examples, which need other repeats each time: set "
         "examples.mixing=down, another objective, or train.preference.source=warm_up",
     )
-    _check(
+    check(
         not balanced,
         f"{where}: repeats would bring back the clues that curate.balance takes out: leave one of them out",
     )
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)

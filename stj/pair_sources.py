@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from stj.errors import ConfigError
 from stj.model_settings import ModelConfig
 from stj.pair_fields import OWN_FIELDS, PairFields
 from stj.rows import CATEGORIES, LabelledBy
+from stj.setting_checks import check
 
 PairSourceKind = Literal["synthetic", "helpsteer2", "hh_rlhf", "gsm8k", "questions", "pairs"]
 _LABELLED_BY: dict[PairSourceKind, LabelledBy] = {
@@ -78,16 +78,16 @@ class PairSource:
     def __post_init__(self) -> None:
         _check_option("kind", self.kind, _LABELLED_BY)
         where = self.key
-        _check(math.isfinite(self.weight) and self.weight > 0, f"{where}.weight={self.weight}: must be a number above 0")
-        _check("/" not in self.name and self.name.isprintable(), "preferences: a name must be printable, without a slash")
+        check(math.isfinite(self.weight) and self.weight > 0, f"{where}.weight={self.weight}: must be a number above 0")
+        check("/" not in self.name and self.name.isprintable(), "preferences: a name must be printable, without a slash")
         self._check_use(where)
-        _check(self.limit is None or self.limit >= 1, f"{where}.limit={self.limit} pairs: must be at least 1")
-        _check(math.isfinite(self.margin) and self.margin >= 0, f"{where}.margin={self.margin}: must be at least 0")
-        _check(1 <= self.per_question <= 100, f"{where}.per_question={self.per_question} pairs: must be 1 to 100")
-        _check(2 <= self.samples <= _MOST_SAMPLES, f"{where}.samples={self.samples} answers: must be 2 to {_MOST_SAMPLES}")
+        check(self.limit is None or self.limit >= 1, f"{where}.limit={self.limit} pairs: must be at least 1")
+        check(math.isfinite(self.margin) and self.margin >= 0, f"{where}.margin={self.margin}: must be at least 0")
+        check(1 <= self.per_question <= 100, f"{where}.per_question={self.per_question} pairs: must be 1 to 100")
+        check(2 <= self.samples <= _MOST_SAMPLES, f"{where}.samples={self.samples} answers: must be 2 to {_MOST_SAMPLES}")
         unknown = sorted(set(self.categories or ()) - set(CATEGORIES))
-        _check(not unknown, f"{where}.categories={', '.join(unknown)}: no such category; Figure 7 has {'; '.join(CATEGORIES)}")
-        _check(self.categories != (), f"{where}.categories=[]: no pair can be of it; null takes all")
+        check(not unknown, f"{where}.categories={', '.join(unknown)}: no such category; Figure 7 has {'; '.join(CATEGORIES)}")
+        check(self.categories != (), f"{where}.categories=[]: no pair can be of it; null takes all")
         self._check_model(where)
 
     @property
@@ -149,25 +149,25 @@ class PairSource:
         }
         for name, used in only.items():
             value = getattr(self, name)
-            _check(
+            check(
                 used or value == getattr(PairSource, name),
                 f"{where}.{name}={_shown(value)}: kind={self.kind} has no such setting; leave it out",
             )
         empty = self.path == "" or (self.kind in ("pairs", "questions") and self.path is None)
-        _check(not empty, f"{where}.path is empty; name a file, a directory or a data set on the hub")
+        check(not empty, f"{where}.path is empty; name a file, a directory or a data set on the hub")
 
     def _check_model(self, where: str) -> None:
         """Raises ConfigError if the policy is not named, or its name can be no folder."""
         if self.model is None:
             return
-        _check(bool(self.model.path or self.model.endpoint), f"{where}.model.path is empty; name a model")
+        check(bool(self.model.path or self.model.endpoint), f"{where}.model.path is empty; name a model")
         unsent = [f"{where}.{name}={value}" for name, value in self.sampling.items() if name != "max_tokens"]
-        _check(
+        check(
             not unsent or not self.model.fixed_sampling,
             f"{', '.join(unsent)}: its model has fixed_sampling=true, which sends neither temperature nor top_p: leave one of "
             "them out",
         )
-        _check(
+        check(
             bool(_FOLDER.fullmatch(self.title)),
             f"{where}: the answers of its model lie in a folder of this name; let it hold letters, digits, '.', '_' and '-' "
             "alone, and begin with a letter or digit",
@@ -181,23 +181,23 @@ def check_sources(sources: Sequence[PairSource], selected: tuple[str, ...] | Non
     """
     titles = [source.title for source in sources]
     twice = next((title for title in titles if titles.count(title) > 1), None)
-    _check(twice is None, f"preferences: {twice} comes twice; give each source a name of its own")
+    check(twice is None, f"preferences: {twice} comes twice; give each source a name of its own")
     made = [source for source in sources if not source.given]
     taken: set[str] = set()
     for source in made:
         twice_named = ", ".join(sorted(taken.intersection(source.categories or ())))
-        _check(not twice_named, f"{source.key}: a source before it takes {twice_named} already; name each category once")
+        check(not twice_named, f"{source.key}: a source before it takes {twice_named} already; name each category once")
         left = set(source.categories or selected or CATEGORIES) - taken
-        _check(bool(left), f"{source.key}: the sources before it take all its categories; leave it out")
+        check(bool(left), f"{source.key}: the sources before it take all its categories; leave it out")
         taken |= left
     lost = sorted(set(selected or CATEGORIES) - taken)
-    _check(
+    check(
         not (made and lost),
         f"preferences: no source takes the synthetic pairs of {', '.join(lost)}, which select.categories keeps: add a source "
         "with these categories, or select fewer",
     )
     absent = sorted({name for source in made for name in source.categories or ()} - set(selected or CATEGORIES))
-    _check(not absent, f"preferences: select.categories drops {', '.join(absent)}, which a source takes: select them too")
+    check(not absent, f"preferences: select.categories drops {', '.join(absent)}, which a source takes: select them too")
 
 
 def policies(sources: Sequence[PairSource]) -> dict[str, ModelConfig]:
@@ -226,9 +226,4 @@ def _shown(value: object) -> object:
 
 
 def _check_option(name: str, value: object, options: Sequence[str] | dict[PairSourceKind, LabelledBy]) -> None:
-    _check(value in options, f"preferences: {name}={value}: must be one of {', '.join(options)}")
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
+    check(value in options, f"preferences: {name}={value}: must be one of {', '.join(options)}")

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from stj.errors import ConfigError
+from stj.setting_checks import check
 
 _MOST = 100  # Rationales of a pair, and checks of a rationale: more than any pair is worth.
 
@@ -26,21 +26,16 @@ class RescueConfig:
     def __post_init__(self) -> None:
         for name, what in (("samples", "rationales a pair"), ("checks", "verdicts a rationale")):
             value = getattr(self, name)
-            _check(1 <= value <= _MOST, f"judge.rescue.{name}={value} {what}: must be 1 to {_MOST}")
+            check(1 <= value <= _MOST, f"judge.rescue.{name}={value} {what}: must be 1 to {_MOST}")
         finite = math.isfinite(self.agree)
-        _check(finite and 0 < self.agree <= 1, f"judge.rescue.agree={self.agree}: must be a share above 0, up to 1")
+        check(finite and 0 < self.agree <= 1, f"judge.rescue.agree={self.agree}: must be a share above 0, up to 1")
 
     def check(self, *, task: str, keep: str) -> None:
         """Raises ConfigError if the other settings of `judge` leave nothing to rescue."""
-        _check(
+        check(
             task == "pairwise", f"judge.rescue: judge.task={task} learns grades too: set judge.task=pairwise, or leave it out"
         )
-        _check(
+        check(
             keep == "correct",
             f"judge.rescue: judge.keep={keep} learns wrong judgments as well: set judge.keep=correct, or leave it out",
         )
-
-
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
