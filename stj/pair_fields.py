@@ -29,8 +29,8 @@ class PairFields:
     """The field of the worse response."""
     winner: str | None = None
     """The field that says which response is better: A, B or tie, in the words of stj/sources/truth.py, or the name of the
-    response's field. Of dotted names, the part that differs is enough. An empty one says nothing, and the pair is dropped where a
-    winner is needed."""
+    response's field. Of dotted names, the part that differs is enough. An empty field says nothing, and the pair is
+    dropped where a winner is needed."""
     annotators: tuple[str, ...] = ()
     """In place of `winner`: the fields of several people's labels, one for each person, or a field that holds all of them as
     {name: label} or a list. The label of most is the winner. If none has most, the pair is dropped as `no_winner`."""
