@@ -15,7 +15,7 @@ Parser = Literal["strict", "distinct", "paper"]
 PARSERS: tuple[Parser, ...] = ("strict", "distinct", "paper")
 TIE = "tie"
 
-_NEGATION = re.compile(r"(?:\b(?:not|nor|neither|never)|n['’]t)(?: (?:be|quite|really))?[ *_`'\"‘“(]{1,8}\Z", re.IGNORECASE)
+NEGATION = re.compile(r"(?:\b(?:not|nor|neither|never)|n['’]t)(?: (?:be|quite|really))?[ *_`'\"‘“(]{1,8}\Z", re.IGNORECASE)
 """Before a tag: is **not** "[[A]]", shouldn't be [[A]]."""
 _NEGATION_REACH = 100  # Characters before a tag among which a negation is looked for: more than any pattern needs.
 
@@ -36,7 +36,7 @@ class Format:
     """Official parser of a whole text."""
     answers: int = 2
     """Number of answers that a judge sees at once: 2, 4, or 1 if it rates each answer alone."""
-    negation: re.Pattern[str] = _NEGATION
+    negation: re.Pattern[str] = NEGATION
     """Pattern of the text before a tag that is negated."""
     opening: re.Pattern[str] | None = None
     """Pattern of what opens a verdict. If one opens behind the last readable verdict, that is not the judge's last word."""

@@ -19,14 +19,14 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from stj.verdict import official
-from stj.verdict.reading import Format, Verdict
+from stj.verdict.reading import NEGATION, Format, Verdict
 
 GRADE_STYLES = ("prometheus", "flow", "fastchat", "selene", "line", "json", "number")
 """Every style of `grade_format`, by name."""
 
 # Directly before a number, each makes another number of it; but "<score>4" and "<4>" are the number 4.
-_SIGN = r"(?:[-−–+±≤≥≈~.,/]|(?<!(?i:score))>|<(?![0-9]++>))"
-_APART = "[<≤≥≈~±][ ]"  # The signs that keep their meaning with a space; "- 4" may be an item of a list, and "> 4" a quote.
+_SIGN = r"(?:[-‐‑‒–−﹣➖+±≤≥≈~.,/]|(?<!(?i:score))>|<(?![0-9]++>)|(?<=!)=)"
+_APART = "(?:[<≤≥≈~±−]|(?<=!)=)[ ]"  # Signs that keep their meaning with a space; "- 4" may be an item of a list.
 _MARKUP = r"[*_`\"']{0,3}"
 _MARKS = r"(?:[^\w\n]|_){0,8}"  # Markup and quotes around a value; bounded, so that a run of them takes linear time.
 _BEFORE = r"(?:[^\w\n<>~±¬∼-⋿⩽⩾﹤﹥]|_|[-=]>|<(?=[0-9]{1,3}>)){0,8}"  # The same before a number, without comparisons: "> 3".
@@ -47,8 +47,9 @@ _OF = (
 # Behind a grade: a second one, so that neither is given.
 _SECOND = (
     r"[ ]?(?:[,;&|\\→➜~〜・、±–—−…-]|->|=>|\.\.|(?i:and|or|to|vs\.?|versus|or[ ]maybe|bis|oder|ou|或|至|到))[ ]?[0-9]++"
-    r"|[:'’][0-9]++|[ ]?(?:\([^()\n]{1,40}\)[ ]?)?(?:[+=*×÷^]|x[ ])[ ]?\(?[0-9]++"
-    r"|[ ][0-9]++|[ ]?[(\[](?:(?i:or|maybe|perhaps|possibly)[ ][0-9]++|[0-9]++[)\]])|[ ](?i:or|and[ ]a[ ]half|plus)\b"
+    r"|[:'’][0-9]++|[ ]?(?:\([^()\n]{1,40}\)[ ]?)?(?:[+=*×÷^<>]|x[ ])[ ]?\(?[0-9]++"
+    r"|[ ][0-9]++|[ ]?[(\[](?:(?i:or|maybe|perhaps|possibly)[ ][0-9]++|[0-9]++[)\]])|[ ](?i:or|and[ ]a[ ]half)\b"
+    r"|[ ](?i:plus|minus|hundred|thousand|million)\b"
 )
 _MORE = r"\+|[ ]?[¼½¾⅐-⅞]|-ish"
 _JOINED = rf"{_OF}{_COUNT}|{_SECOND}|{_MORE}"
@@ -57,6 +58,13 @@ _SCORE_WORD = (
     r"(?i:(?:(?:my|the|final|overall|total)[ ]){0,3}(?:score|rating|grade))(?![\"'])"  # A key of JSON ends with a quote.
 )
 _RESULT = rf"^{_MARKS}(?i:(?:final[ ])?result)[^\w\n:=]{{0,8}}[:=]"
+_NOUN = rf"{_MARKUP}(?![ ](?i:points?|stars?|marks?|because|as|since|for)\b)[ ][^\W\d_]"  # "Result: 4 errors" is no grade.
+_ITEM = rf"{_MARKS}[0-9]++{_MARKUP}[.):\]](?![0-9])"  # A last line "2." is an item at which a text was cut off, "[2]" a source.
+_UNFINISHED = re.compile(  # Before a number on a line of its own, of which the line before makes something else than a grade.
+    r"(?:\b(?:not|n['’]t|or|and|to|than|between|minus|plus)|\w[ ]?[-–−+=<≤≥≈~×÷]"
+    r"|\b(?:confidence|certainty|page|out[ ]of|max(?:imum)?(?:[ ](?:score|points?))?)[^\w\n]{0,8})[ ]?\n\Z",
+    re.IGNORECASE,
+)
 _OTHER_TOP = r"[\"'](?i:max(?:imum)?(?:_score)?|out_of|scale)[\"']\s?:\s?"
 _SCORE_KEY = r"(?i:(?:final_|overall_)?(?:score|rating|grade))"
 
@@ -81,7 +89,7 @@ def grade_format(style: str, scale: tuple[int, ...]) -> Format:
         means=points.get,
         paper=lambda text: rule(text, scale),
         answers=1,
-        only_at_end=style == "number",
+        negation=_UNFINISHED if style == "number" else NEGATION,
     )
 
 
@@ -101,11 +109,11 @@ def _tag(style: str, top: int) -> re.Pattern[str]:
         "prometheus": rf"(?i:\[(?:RESULT|SCORE)(?:\]|:)):?(?:{_MARKS}(?i:score))?{_GAP}{number}",
         "flow": rf"(?i:<score>)\s?{_BEFORE}{number}{_MARKS}\s?(?i:</score>)",
         "fastchat": rf"\[\[\s?{number}\s?\]\](?:{per_top}|({_OF}{_COUNT}|{_MORE}|[.,][0-9]++|[ ]?%))?+",
-        "selene": rf"{_RESULT}{_GAP}{number}",
+        "selene": rf"{_RESULT}{_GAP}{number}(?!{_NOUN})",
         "line": rf"{_SENTENCE}{_MARKS}{_SCORE_WORD}(?:[ ]?\((?:[^()\n]{{0,20}}[^0-9()\n])?{top}\))?{_is()}{_GAP}{number}",
         "json": rf"(?:(\\))?[\"']{_SCORE_KEY}\\?[\"']\s?:\s?[\"']?{number}(?=\\?[\"']?\s?[,}}\n])"
         rf"|(?<!\\)[\"'](?i:score)[\"']\s?(:)|{_OTHER_TOP}[\"']?(?:[0-9]{{1,3}}[ ]?[-–][ ]?)?+(?!{top}\b)([0-9]++)",
-        "number": rf"^{_BEFORE}{number}{_MARKS}$",
+        "number": rf"(?:\A\n?|^(?!{_ITEM})){_BEFORE}{number}(?:[^\w\n?]|_){{0,8}}$",
     }
     return re.compile(tags[style], re.MULTILINE)
 
@@ -134,7 +142,7 @@ _OPENINGS = {
     "selene": _RESULT,
     "line": rf"^{_MARKS}{_SCORE_WORD}(?:[ ]?\([^()\n]{{0,30}}\))?[^\w\n:=]{{0,8}}[:=]",
     "json": rf"(?<!\\)[\"']{_SCORE_KEY}[\"']\s?:\s?+(?![\"']\w)",
-    "number": r"\?",  # Anything but marks behind a number means that it is not the last line; this mark puts it in doubt.
+    "number": r"(?<!</)(?<!<)(?<!<\|)\b\w|\?",  # Any word but those of end tags, as a number counts on the last line alone.
 }
 """What opens a place for a grade."""
 _FORMS = {

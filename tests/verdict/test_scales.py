@@ -202,6 +202,15 @@ def read(style: str, text: str, scale: tuple[int, ...] = FIVE) -> tuple[str | No
         ("selene", "**Result:** A", None, None, None),
         ("selene", "**Result:** 4\n\n**Reasoning:** It is short.", None, "4", "4"),
         ("selene", "The result is 4", None, None, None),
+        ("selene", "Result: 4 tests passed", None, None, None),
+        ("selene", "**Result:** 4 of its claims are true", None, None, "4"),
+        ("selene", "**Result:** 4 < 5", None, None, "4"),
+        ("selene", "**Result:** 4 because it is short", None, "4", "4"),
+        ("selene", "**Result:** 4 stars", None, "4", "4"),
+        ("selene", "**Result:** ‐4", None, None, None),
+        ("line", "Score: 4 minus 1", None, None, "4"),
+        ("line", "Score: 4 million", None, None, "4"),
+        ("line", "Score: − 4", None, None, None),
         ("selene", "**Result:** 4\n**Result:** N/A", None, None, "4"),
         ("number", "4", "4", "4", "4"),
         ("number", " 4.0\n", "4", "4", "4"),
@@ -210,7 +219,22 @@ def read(style: str, text: str, scale: tuple[int, ...] = FIVE) -> tuple[str | No
         ("number", "4 out of 5.", "4", "4", "4"),
         ("number", "4/10", None, None, "4"),
         ("number", "It is short.\n4", "4", "4", None),
-        ("number", "3\n4", "4", "4", "3"),
+        ("number", "3\n4", None, None, "3"),
+        ("number", "Clarity:\n3\nAccuracy:\n4", None, None, None),
+        ("number", "4.5\n4", None, None, None),
+        ("number", "4/5\n\n4", "4", "4", "4"),
+        ("number", "It has faults:\n1. Long\n2.", None, None, None),
+        ("number", "It has faults:\n(1) Long\n**(2)**", None, None, None),
+        ("number", "It says so.\n[1]", None, None, None),
+        ("number", "\n4.", "4", "4", None),
+        ("number", "It is between 3 and\n4", None, None, None),
+        ("number", "2 + 2 =\n4", None, None, "2"),
+        ("number", "I read it twice.\nConfidence:\n4", None, None, None),
+        ("number", "It is short.\n---\n4", "4", "4", None),
+        ("number", "<answer>\n4\n</answer><|im_end|>", "4", "4", None),
+        ("number", "4?", None, None, "4"),
+        ("number", "‑4", None, None, None),
+        ("number", "!= 4", None, None, None),
         ("number", "4\nIt is short.", None, None, "4"),
         ("number", "It is worth 4", None, None, None),
         ("number", "4 5", None, None, "4"),
@@ -289,8 +313,7 @@ def test_any_text_has_a_point_of_the_scale_or_none(style: str, text: str, scale:
 @given(first=st.sampled_from(FIVE), second=st.sampled_from(FIVE), between=WORDS)
 def test_two_grades_that_differ_are_none(style: str, first: int, second: int, between: str) -> None:
     text = f"{WRITTEN[style].format(first)}\n{between}\n{WRITTEN[style].format(second)}"
-    decided = first == second or style == "number"  # Only its place at the end makes a bare number a grade.
-    assert read(style, text)[1] == (str(second) if decided else None)
+    assert read(style, text)[1] == (str(first) if first == second else None)
 
 
 @EVERY
