@@ -77,6 +77,8 @@ class ModelUse:
     """The longest text that it learns, in tokens."""
     pooled: bool = False
     """Whether it embeds texts; otherwise it writes them."""
+    asked: bool = True
+    """Whether it answers chats; a model whose weights are merged needs no chat template."""
     limited: bool = True
     """Whether max_model_len must fit in the context; a judge in use takes the model's own context."""
 
@@ -398,6 +400,7 @@ def _check_tokenizer(use: ModelUse) -> str:
     check_vocabulary(config, tokenizer, name)
     if use.pooled:
         _check_room(tokenizer, use)
+    if use.pooled or not use.asked:
         return f"{len(tokenizer):,} tokens"
     check_chat(tokenizer, use.model.chat_options)
     if not stop_ids(tokenizer, directory):

@@ -92,7 +92,7 @@ def read_parent(model: ModelConfig, directory: Path) -> Parent:
 
 
 def _check_alone(model: ModelConfig) -> None:
-    """Raises ModelError if a model is no whole, unquantized model that a judge can be."""
+    """Raises ModelError if a model is no whole, unquantized model."""
     if model.endpoint:
         raise ModelError(f"model {model.label}: it runs behind an API, and a merge needs weights: name a directory or a hub id")
     if model.chat_options != ModelConfig().chat_options:
@@ -105,7 +105,7 @@ def _check_alone(model: ModelConfig) -> None:
             f"model {model.path} is an adapter of {adapter.base.path}, and a merge needs whole models: train it with "
             "train.lora.export=merged, or save what peft's merge_and_unload() gives"
         )
-    require(check_model_use(ModelUse(roles=(f"model {model.path}",), model=model, limited=False)))
+    require(check_model_use(ModelUse(roles=(f"model {model.path}",), model=model, asked=False, limited=False)))
     refuse_quantized(read_config(model), model.path, _QUANTIZED)
 
 
@@ -150,7 +150,7 @@ def _check_tokenizers(first: ModelConfig, second: ModelConfig) -> None:
         remedy = f"write one eos_token_id into the generation_config.json of both, or {_SAME_BASE}"
         raise _differ(names, "tokens that end an answer", [str(ids) for ids in stops], remedy)
     if not is_mistral(tokenizers[0]):
-        _check_templates(names, *map(template_of, tokenizers))
+        _check_templates(names, *map(_template, tokenizers))
 
 
 def _check_vocabularies(names: tuple[str, str], first: Mapping[str, int], second: Mapping[str, int]) -> None:
@@ -184,6 +184,11 @@ def _splitting(tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
         return {}
     parts = json.loads(backend.to_str())
     return {name: part for name, part in parts.items() if name not in ("truncation", "padding", "added_tokens")}
+
+
+def _template(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """The chat template; empty if there is none, as in a base model."""
+    return template_of(tokenizer) if tokenizer.chat_template else ""
 
 
 def _check_templates(names: tuple[str, str], first: str, second: str) -> None:

@@ -518,6 +518,7 @@ BROKEN = [
         lambda d: with_tokenizer(d, template=TEMPLATE.replace("<|assistant|>{% endif", "<|assistant|>\n{% endif")),
         r"the chat template in line 1 is .* in one and .* in the other: if both",
     ),
+    (lambda d: (d / "chat_template.jinja").unlink(), r"the chat template in line 1 is .* in one and '' in the other: if both"),
     (
         lambda d: rewritten(d, lambda weights: weights.update(extra=torch.zeros(2))),
         r"1 tensors of \S+ are not in \S+ \(extra\): merge models that were",
@@ -566,6 +567,15 @@ def test_models_that_differ_or_are_no_parents_are_refused_in_one_line(
     assert re.search(message, lines[0])
     assert "Traceback" not in "".join(error)
     assert {path.name for path in tmp_path.iterdir()} <= {"other"}
+
+
+def test_models_without_a_chat_template_are_merged(parents: tuple[ModelConfig, ModelConfig], tmp_path: Path) -> None:
+    base = [ModelConfig(path=str(shutil.copytree(parent.path, tmp_path / Path(parent.path).name))) for parent in parents]
+    for model in base:
+        (Path(model.path) / "chat_template.jinja").unlink()
+    merge(base[0], base[1], str(tmp_path / "out"), MergeConfig(weight=0.3))
+    first, second, written = (tensors(place) for place in (base[0].path, base[1].path, tmp_path / "out"))
+    assert all(np.array_equal(bits(tensor), mixed(first[name], second[name], 0.3)) for name, tensor in written.items())
 
 
 def test_a_head_that_only_one_of_two_tied_models_has_is_refused(tmp_path: Path) -> None:
