@@ -30,7 +30,7 @@ demo: install  ## three self-taught iterations of the mini configuration, on two
 
 test: install  ## all tests, including those with real engines
 	$(BIN)/python -m pytest -n 2 -m "not engine and not long"
-	$(BIN)/python -m pytest -m "engine and not long"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "engine and not long"  # half of their time they wait for a process to start
 
 test-long: install  ## whole runs on real engines: Ray jobs, machines lost and drained, drivers killed on a cluster, checkpoints torn, model selection, two seeds of chaos; properties on hundreds of examples each
 	$(BIN)/python -m pytest -m long

@@ -204,6 +204,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_a_run_exports_what_the_dashboard_shows(exported: Exported) -> None:
     expected = {metric.exported: metric for metric in METRICS if metric.by_ray}
     assert {name for name in exported if name.startswith("ray_stj_")} == expected.keys() - UNKNOWN_ON_CPUS
@@ -243,6 +244,7 @@ def test_what_is_unknown_on_cpus_is_exported_where_it_is_known(monkeypatch: pyte
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_labels_name_the_run_its_phases_and_the_states(exported: Exported) -> None:
     def values(name: str, label: str) -> set[str]:
         return {labels[label] for labels in exported[name][1]}

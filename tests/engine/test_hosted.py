@@ -232,9 +232,11 @@ def test_what_imports_set_is_added_unless_an_engine_sets_it_itself() -> None:
 
 
 def test_logs_and_sockets_of_a_week_ago_are_removed_but_not_those_that_a_process_listens_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    short = tempfile.TemporaryDirectory(prefix="stj", dir="/tmp")  # a socket's path has at most 107 characters
+    request.addfinalizer(short.cleanup)
+    monkeypatch.setattr(tempfile, "tempdir", short.name)
     folder = private_folder()
     listening, left = (folder / str(uuid.uuid4()) for _ in range(2))
     old_log, young_log = folder / "engine-old.log", folder / "engine-young.log"

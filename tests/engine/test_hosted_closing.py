@@ -213,6 +213,7 @@ def test_a_process_that_starts_an_engine_ends_with_its_connection(closes: str) -
 
 
 @pytest.mark.engine
+@pytest.mark.long
 def test_no_process_of_an_engine_stays_if_its_start_is_cancelled(mark: str) -> None:
     async def cancelled(whole: int) -> None:
         starting = asyncio.create_task(start(mark))

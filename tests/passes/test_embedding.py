@@ -81,6 +81,7 @@ def test_vectors_come_in_order_and_a_dead_engine_starts_again(tmp_path: Path) ->
     np.testing.assert_array_equal(together, expected)
 
 
+@pytest.mark.long
 def test_what_cannot_be_embedded_ends_with_one_line(tmp_path: Path) -> None:
     with scripted(tmp_path / "died") as embedding:
         with pytest.raises(ConfigError, match=r"^curate\.embedding_model=scripted: its vectors hold NaN"):
